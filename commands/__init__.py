@@ -1,0 +1,1 @@
+"""What may be asked: commands, policies, the bus, and the log they append to."""

@@ -1,0 +1,1 @@
+"""Files from outside: archives, images, blobs."""

@@ -1,0 +1,1 @@
+"""What readers see: read models folded from the log, and their queries."""

@@ -1,0 +1,1 @@
+"""What belongs to no layer: settings, wiring, processes, the command line."""
