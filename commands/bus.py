@@ -1,0 +1,278 @@
+"""The bus: from a command to an answer that survives a power cut."""
+
+import asyncio
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct, json, structs
+
+from commands.kernel import (
+    COMMANDS,
+    SYSTEM,
+    Banned,
+    Command,
+    CommandSpec,
+    Context,
+    Loaded,
+    NotFound,
+    PermissionDenied,
+    UnknownActor,
+    authorize,
+    decide,
+    key_of,
+)
+from commands.log import Append, Appended, Duplicate, LogReader, LogWriter, Moved, NewEvent, Read
+from domain.kernel import (
+    Event,
+    Rejected,
+    State,
+    category,
+    encode,
+    event_name,
+    stream_of,
+    stream_of_event,
+)
+from domain.people import Person
+
+ATTEMPTS = 100
+"""How often a command decides anew when the streams that it reads keep moving."""
+
+CACHED_STREAMS = 20_000
+
+KEY = re.compile(r"[^\s\x00-\x1f\x7f\ud800-\udfff]{1,200}")
+"""What an id or a claimed name can look like; anything else names nothing."""
+
+S = TypeVar("S", bound=State)
+
+
+class KeyReused(Exception):
+    """An idempotency key came back with another command."""
+
+
+class Contended(Exception):
+    """The streams that the command reads moved at every attempt."""
+
+
+class Envelope(Struct, frozen=True, kw_only=True):
+    """Who sends a command, and what it belongs to; `command_id` is the idempotency key."""
+
+    actor: str
+    tenant: str = "main"
+    command_id: str | None = None
+    correlation_id: str | None = None
+    causation_id: str | None = None
+
+
+class Outcome(Struct, frozen=True, omit_defaults=True):
+    """The answer to a command: the id it created, and the position that shows its effect."""
+
+    id: str = ""
+    position: int = 0
+
+
+class _Kept(Struct, frozen=True, omit_defaults=True):
+    """What is kept of an answer, to be given again to the same key."""
+
+    id: str = ""
+    rejected: str = ""
+    details: dict[str, Any] = {}
+
+
+class Bus:
+    """Handles commands: permission, states, decision, append; one answer for each key."""
+
+    def __init__(
+        self,
+        writer: LogWriter,
+        reader: LogReader,
+        clock: Callable[[], datetime],
+        new_id: Callable[[], str],
+    ) -> None:
+        self._writer = writer
+        self._states = _States(reader)
+        self._clock = clock
+        self._new_id = new_id
+
+    async def handle(self, command: Command, envelope: Envelope) -> Outcome:
+        """Decide a command and append its events.
+
+        Raises Rejected, NotFound, PermissionDenied, Banned, UnknownActor, KeyReused, Contended,
+        EventTooLarge, LogUnavailable.
+        """
+        spec = COMMANDS[type(command)]
+        fingerprint = _fingerprint(spec, command, envelope.actor)
+        if spec.new_id and not getattr(command, spec.new_id):
+            command = structs.replace(command, **{spec.new_id: self._new_id()})
+        command_id = envelope.command_id or self._new_id()
+        for attempt in range(ATTEMPTS):
+            fresh = attempt > 0
+            try:
+                decision = await self._decide(spec, command, envelope, fresh=fresh)
+            except (Banned, NotFound, PermissionDenied, UnknownActor):
+                if fresh:
+                    raise
+                continue
+            if not decision.events and not fresh:
+                continue  # a no is never given on remembered states alone
+            if not decision.events and envelope.command_id is None:
+                return decision.answer(decision.position)
+            append = decision.append(spec, envelope, command_id, fingerprint)
+            match await asyncio.wrap_future(self._writer.append(append)):
+                case Appended(first=first, last=last):
+                    self._states.advance(envelope.tenant, decision.read, decision.events, first)
+                    return decision.answer(last)
+                case Duplicate() as known:
+                    return _answer_again(known, fingerprint)
+                case Moved():
+                    continue
+        raise Contended(spec.name)
+
+    async def person(self, person_id: str, tenant: str) -> Person:
+        """An account as it stands at this moment, for reads that need a permission."""
+        loaded = await self._states.load(tenant, Person, person_id, fresh=True)
+        return cast("Person", loaded.state)
+
+    async def state(self, state: type[S], key: str, tenant: str) -> S | None:
+        """A stream's state as it stands at this moment; None where the stream is absent."""
+        loaded = await self._states.load(tenant, state, key, fresh=True)
+        return cast("S", loaded.state) if loaded.version else None
+
+    async def _decide(
+        self, spec: CommandSpec, command: Command, envelope: Envelope, *, fresh: bool
+    ) -> "_Decision":
+        at = self._clock()
+        read: dict[str, Loaded] = {}
+        permissions: frozenset[str] = frozenset()
+        if envelope.actor != SYSTEM:
+            read["actor"] = await self._states.load(
+                envelope.tenant, Person, envelope.actor, fresh=fresh
+            )
+            permissions = authorize(spec, cast("Person", read["actor"].state), at)
+        declared: dict[str, Loaded] = {}
+        for name, state in spec.reads.items():
+            key = key_of(name, command, envelope.actor, declared)
+            declared[name] = (
+                Loaded(stream_of(state, key), state())
+                if name == spec.new_id
+                else await self._states.load(envelope.tenant, state, key, fresh=fresh)
+            )
+        ctx = Context(actor=envelope.actor, at=at, permissions=permissions)
+        new_id = getattr(command, spec.new_id) if spec.new_id else ""
+        try:
+            events = decide(command, declared, ctx)
+        except Rejected as rejection:
+            return _Decision(read | declared, (), new_id, rejection)
+        return _Decision(read | declared, events, new_id)
+
+
+class _Decision(Struct, frozen=True):
+    """What came of a command, and every stream that it rests on."""
+
+    read: dict[str, Loaded]
+    events: tuple[Event, ...]
+    new_id: str
+    rejection: Rejected | None = None
+
+    @property
+    def position(self) -> int:
+        """Where the streams that were read stand."""
+        return max((loaded.position for loaded in self.read.values()), default=0)
+
+    def append(
+        self, spec: CommandSpec, envelope: Envelope, command_id: str, fingerprint: str
+    ) -> Append:
+        kept = _Kept(id=self.new_id)
+        if self.rejection is not None:
+            kept = _Kept(rejected=self.rejection.code, details=self.rejection.details)
+        return Append(
+            tenant=envelope.tenant,
+            command_id=command_id,
+            name=spec.name,
+            actor=envelope.actor,
+            correlation_id=envelope.correlation_id or command_id,
+            causation_id=envelope.causation_id,
+            fingerprint=fingerprint,
+            outcome=json.encode(kept).decode(),
+            reads=[Read(loaded.stream, loaded.version) for loaded in self.read.values()],
+            events=[
+                NewEvent(stream_of_event(event), event_name(type(event)), encode(event))
+                for event in self.events
+            ],
+        )
+
+    def answer(self, position: int) -> Outcome:
+        if self.rejection is not None:
+            raise self.rejection
+        return Outcome(id=self.new_id, position=position)
+
+
+class _States:
+    """The states that this process has folded, kept until others need the room.
+
+    A remembered state may be behind; the log finds that out when it checks the versions.
+    """
+
+    def __init__(self, reader: LogReader) -> None:
+        self._reader = reader
+        self._cache: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+
+    async def load(self, tenant: str, state: type[State], key: str, *, fresh: bool) -> Loaded:
+        if not KEY.fullmatch(key):
+            raise NotFound(category(state))
+        stream = stream_of(state, key)
+        known = self._cache.get((tenant, stream))
+        if known is not None and not fresh:
+            self._cache.move_to_end((tenant, stream))
+            return known
+        loaded = known or Loaded(stream, state())
+        for recorded in await self._reader.stream(tenant, stream, after=loaded.version):
+            loaded = Loaded(
+                stream,
+                loaded.state.evolve(recorded.event),
+                recorded.version,
+                recorded.position,
+            )
+        self._remember(tenant, loaded)
+        return loaded
+
+    def advance(
+        self, tenant: str, read: Mapping[str, Loaded], events: tuple[Event, ...], first: int
+    ) -> None:
+        """Fold events just appended into the states that were read for them."""
+        by_stream = {loaded.stream: loaded for loaded in read.values()}
+        for position, event in enumerate(events, first):
+            if known := by_stream.get(stream_of_event(event)):
+                by_stream[known.stream] = Loaded(
+                    known.stream, known.state.evolve(event), known.version + 1, position
+                )
+        for loaded in by_stream.values():
+            self._remember(tenant, loaded)
+
+    def _remember(self, tenant: str, loaded: Loaded) -> None:
+        known = self._cache.get((tenant, loaded.stream))
+        if loaded.version == 0 or (known is not None and known.version >= loaded.version):
+            return
+        self._cache[tenant, loaded.stream] = loaded
+        self._cache.move_to_end((tenant, loaded.stream))
+        if len(self._cache) > CACHED_STREAMS:
+            self._cache.popitem(last=False)
+
+
+def _fingerprint(spec: CommandSpec, command: Command, actor: str) -> str:
+    """Tells one request from another under the same key; the id made for it is no part."""
+    blanks = {spec.new_id: ""} if spec.new_id else {}
+    asked = json.encode((spec.name, actor, structs.replace(command, **blanks)))
+    return hashlib.sha256(asked).hexdigest()
+
+
+def _answer_again(known: Duplicate, fingerprint: str) -> Outcome:
+    if known.fingerprint != fingerprint:
+        raise KeyReused
+    kept = json.decode(known.outcome, type=_Kept)
+    if kept.rejected:
+        raise Rejected(kept.rejected, **kept.details)
+    return Outcome(id=kept.id, position=known.last)

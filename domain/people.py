@@ -1,0 +1,107 @@
+"""Accounts: who may do what, and who may do nothing until when."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from domain.kernel import Event, State
+
+Role = Literal["reader", "uploader", "moderator", "auditor", "administrator"]
+Username = Annotated[
+    str,
+    Meta(
+        pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$",
+        max_length=32,
+        description="Lower-case letters, digits, `.`, `_` and `-`",
+    ),
+]
+
+_READER: frozenset[str] = frozenset()
+_UPLOADER = _READER | {"catalogue.create", "catalogue.upload"}
+_MODERATOR = _UPLOADER | {"catalogue.approve", "catalogue.publish", "moderation.read", "people.ban"}
+_AUDITOR = _READER | {"audit.read"}
+
+ROLES: dict[Role, frozenset[str]] = {
+    "reader": _READER,
+    "uploader": _UPLOADER,
+    "moderator": _MODERATOR,
+    "auditor": _AUDITOR,
+    "administrator": _MODERATOR | _AUDITOR | {"people.create"},
+}
+"""The permissions that each role grants."""
+
+
+class AccountCreated(Event):
+    person_id: str
+    username: str
+    roles: tuple[Role, ...]
+
+
+class PersonBanned(Event):
+    person_id: str
+    reason: str
+    until: datetime | None = None
+
+
+class PersonUnbanned(Event):
+    person_id: str
+    reason: str = ""
+
+
+class UsernameClaimed(Event):
+    username: str
+    person_id: str
+
+
+class Ban(Struct, frozen=True):
+    """A ban in force: `until` is None when it has no end."""
+
+    reason: str
+    until: datetime | None
+
+
+class Person(State):
+    """An account as the rules see it."""
+
+    folds = (AccountCreated, PersonBanned, PersonUnbanned)
+
+    username: str = ""
+    roles: tuple[Role, ...] = ()
+    ban: Ban | None = None
+
+    def evolve(self, event: Event) -> Self:
+        match event:
+            case AccountCreated():
+                return replace(self, username=event.username, roles=event.roles)
+            case PersonBanned():
+                return replace(self, ban=Ban(reason=event.reason, until=event.until))
+            case PersonUnbanned():
+                return replace(self, ban=None)
+            case _:
+                return self
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        return frozenset[str]().union(*(ROLES[role] for role in self.roles))
+
+    def is_banned(self, at: datetime) -> bool:
+        return self.ban is not None and (self.ban.until is None or at < self.ban.until)
+
+
+class UsernameClaim(State):
+    """A user name that nobody else can take."""
+
+    folds = (UsernameClaimed,)
+    key = "username"
+    claim = True
+
+    person_id: str = ""
+
+    def evolve(self, event: Event) -> Self:
+        match event:
+            case UsernameClaimed():
+                return replace(self, person_id=event.person_id)
+            case _:
+                return self
