@@ -128,8 +128,7 @@ def _spec(
 ) -> CommandSpec:
     if not cls.__doc__:
         raise RegistryError(f"{cls.__name__} needs a docstring: it is the operation's summary")
-    route: tuple[Method | None, str] = next(((m, p) for m, p in routes.items() if p), (None, ""))
-    method, path = route
+    method, path = _route(routes)
     fields = cls.__struct_fields__
     path_fields = tuple(re.findall(r"{(\w+)}", path))
     new_ids = [name for name in fields if _is_new_id(cls, name)]
@@ -147,6 +146,13 @@ def _spec(
         body_fields=tuple(n for n in fields if n not in path_fields and n not in new_ids),
         new_id=new_ids[0] if new_ids else None,
     )
+
+
+def _route(routes: Mapping[Method, str]) -> tuple[Method | None, str]:
+    for method, path in routes.items():
+        if path:
+            return method, path
+    return None, ""
 
 
 def _is_new_id(cls: type[Command], name: str) -> bool:

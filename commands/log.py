@@ -16,7 +16,7 @@ import psycopg
 from msgspec import Struct, json
 from psycopg_pool import AsyncConnectionPool
 
-from domain.kernel import Recorded, decode
+from domain.kernel import RECORDED_COLUMNS, Recorded, recorded
 
 MAX_BATCH = 128
 """Appends written in one transaction, at most."""
@@ -32,11 +32,10 @@ APPEND: LiteralString = "SELECT * FROM log.append(%s)"
 ANNOUNCE: LiteralString = "NOTIFY imprimatur_log"
 """Sent after the commit: a NOTIFY inside the appending transaction would serialize all commits."""
 
-_STREAM: LiteralString = """
-    SELECT position, tenant, stream, version, type, actor, command_id, correlation_id,
-           causation_id, recorded_at, body
-    FROM log.events WHERE tenant = %s AND stream = %s AND version > %s ORDER BY version
-"""
+_STREAM: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events"
+    " WHERE tenant = %s AND stream = %s AND version > %s ORDER BY version"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -330,20 +329,3 @@ class LogReader:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_STREAM, (tenant, stream, after))
             return [recorded(row) for row in await cursor.fetchall()]
-
-
-def recorded(row: tuple[Any, ...]) -> Recorded:
-    """A row of COLUMNS as an event with who, when and why."""
-    return Recorded(
-        position=row[0],
-        tenant=row[1],
-        stream=row[2],
-        version=row[3],
-        type=row[4],
-        actor=row[5],
-        command_id=row[6],
-        correlation_id=row[7],
-        causation_id=row[8],
-        recorded_at=row[9],
-        event=decode(row[4], row[10]),
-    )

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import cache
-from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, LiteralString, Self, TypeVar, dataclass_transform
 
 from msgspec import Struct, StructMeta, field, json
 
@@ -148,3 +148,27 @@ def _decoder(type_name: str) -> "json.Decoder[Event]":
 
 def decode(type_name: str, body: str | bytes) -> Event:
     return _decoder(type_name).decode(body)
+
+
+RECORDED_COLUMNS: LiteralString = (
+    "position, tenant, stream, version, type, actor, command_id, correlation_id, causation_id, "
+    "recorded_at, body"
+)
+"""The log's columns in the order that `recorded` takes them."""
+
+
+def recorded(row: tuple[Any, ...]) -> Recorded:
+    """A row of RECORDED_COLUMNS as an event with who, when and why."""
+    return Recorded(
+        position=row[0],
+        tenant=row[1],
+        stream=row[2],
+        version=row[3],
+        type=row[4],
+        actor=row[5],
+        command_id=row[6],
+        correlation_id=row[7],
+        causation_id=row[8],
+        recorded_at=row[9],
+        event=decode(row[4], row[10]),
+    )

@@ -20,6 +20,7 @@ CREATE INDEX events_by_type ON log.events (type, position);
 CREATE INDEX events_by_time ON log.events USING brin (recorded_at) WITH (pages_per_range = 16);
 
 -- One row for each command that was answered: what was asked, by whom, and the answer given.
+-- Its events are those from first_position to last_position; none where first is past last.
 CREATE TABLE log.commands (
     tenant         text NOT NULL,
     command_id     text NOT NULL,
@@ -100,7 +101,7 @@ BEGIN
             item int, ordinal int, stream text, version bigint, type text, body text)
         WHERE EXISTS (SELECT FROM judged j WHERE j.item = e.item AND j.verdict = 'appended')
     ), spans AS MATERIALIZED (
-        SELECT j.*, coalesce(min(p.position), head) AS low, coalesce(max(p.position), head) AS high
+        SELECT j.*, coalesce(min(p.position), head + 1) AS low, coalesce(max(p.position), head) AS high
         FROM judged j LEFT JOIN placed p ON p.item = j.item
         GROUP BY j.item, j.tenant, j.command_id, j.name, j.actor, j.correlation_id, j.causation_id,
                  j.fingerprint, j.outcome, j.known_fingerprint, j.known_outcome, j.known_first,

@@ -1,0 +1,198 @@
+"""The projector: folds the log into read models, each batch and its checkpoint in one commit."""
+
+import logging
+from collections.abc import Sequence
+from threading import Event as Signal
+from threading import Thread
+from typing import Any, LiteralString
+
+import psycopg
+
+from domain.kernel import RECORDED_COLUMNS, event_name, recorded
+from projections.kernel import MODELS, ReadModel
+from projections.rows import RowCache
+
+BATCH = 2_000
+"""Events folded in one transaction, at most."""
+
+POLL_SECONDS = 0.5
+"""How long a lost wake-up can delay a read model."""
+
+RECONNECT_SECONDS = 0.5
+
+_EVENTS: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE position > %s ORDER BY position LIMIT %s"
+)
+
+_RETRIED: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE position IN ("
+    " SELECT position FROM projections.dead_letters WHERE model = %s AND version = %s AND retry"
+    ") ORDER BY position"
+)
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another projector moved this read model's checkpoint."""
+
+
+class Projector:
+    """Keeps every read model up to date, each in a thread of its own."""
+
+    def __init__(self, dsn: str, models: Sequence[type[ReadModel]] | None = None) -> None:
+        self._stopping = Signal()
+        chosen = models if models is not None else list(MODELS.values())
+        self._threads = [
+            Thread(target=self._run, args=(dsn, model), name=f"projector-{model.name}")
+            for model in chosen
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Finish the batches under way, then end."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, dsn: str, model: type[ReadModel]) -> None:
+        while not self._stopping.is_set():
+            try:
+                with psycopg.connect(dsn, autocommit=True) as connection:
+                    self._follow(connection, Projection(connection, model))
+            except (psycopg.OperationalError, LeaseLost):
+                logger.warning("%s starts over", model.name, exc_info=True)
+                self._stopping.wait(RECONNECT_SECONDS)
+
+    def _follow(self, connection: psycopg.Connection[Any], projection: "Projection") -> None:
+        while not projection.lease():
+            if self._stopping.wait(POLL_SECONDS):
+                return
+        connection.execute("LISTEN imprimatur_log")
+        projection.open()
+        while not self._stopping.is_set():
+            if not projection.step():
+                for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                    pass
+
+
+class Projection:
+    """One read model being folded, over one connection that holds its lease."""
+
+    def __init__(self, connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
+        self._connection = connection
+        self._model = model
+        self._types = {event_name(event) for event in model.folds}
+        self._rows = RowCache(connection, model)
+        self._held: set[str] = set()
+        self._position = 0
+
+    def lease(self) -> bool:
+        """Become the one that folds this read model, unless another one is at it."""
+        row = self._connection.execute(
+            "SELECT pg_try_advisory_lock(hashtext(%s), %s)", (self._model.name, self._model.version)
+        ).fetchone()
+        return row is not None and row[0]
+
+    def open(self) -> None:
+        """Take up where the checkpoint stands."""
+        row = self._connection.execute(
+            "SELECT position FROM projections.checkpoints WHERE model = %s AND version = %s",
+            (self._model.name, self._model.version),
+        ).fetchone()
+        if row is None:
+            raise LeaseLost(f"{self._model.schema()} has not been migrated")
+        self._position = row[0]
+        self._held = {
+            stream
+            for (stream,) in self._connection.execute(
+                "SELECT DISTINCT stream FROM projections.dead_letters"
+                " WHERE model = %s AND version = %s",
+                (self._model.name, self._model.version),
+            )
+        }
+
+    def step(self) -> bool:
+        """Fold one batch; whether there was anything to fold."""
+        batch = self._connection.execute(_EVENTS, (self._position, BATCH), binary=True).fetchall()
+        if not batch:
+            return self._retry() if self._held else False
+        wanted = [row for row in batch if row[4] in self._types]
+        try:
+            with self._connection.transaction():
+                self._connection.execute("SET LOCAL synchronous_commit TO off")
+                self._rows.prefetch(row[2] for row in wanted)
+                for row in wanted:
+                    self._fold(row)
+                self._save(batch[-1][0])
+        except BaseException:
+            self._rows.forget()
+            raise
+        return True
+
+    def _fold(self, row: tuple[Any, ...]) -> None:
+        """Fold one event, or set it aside together with what follows it on its stream."""
+        if row[2] in self._held:
+            self._set_aside(row, "follows an event that was set aside")
+            return
+        try:
+            self._model.fold(recorded(row), self._rows)
+        except psycopg.Error:
+            raise
+        except Exception as error:
+            logger.exception("%s cannot fold position %d", self._model.name, row[0])
+            self._rows.undo()
+            self._held.add(row[2])
+            self._set_aside(row, repr(error))
+        else:
+            self._rows.keep(row[0])
+
+    def _set_aside(self, row: tuple[Any, ...], error: str) -> None:
+        self._connection.execute(
+            "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            (self._model.name, self._model.version, row[0], row[2], error),
+        )
+
+    def _retry(self) -> bool:
+        """Fold again, in order, the streams whose dead letters are marked for it."""
+        rows = self._connection.execute(
+            _RETRIED, (self._model.name, self._model.version), binary=True
+        ).fetchall()
+        if not rows:
+            return False
+        positions = [row[0] for row in rows]
+        try:
+            with self._connection.transaction():
+                self._connection.execute(
+                    "DELETE FROM projections.dead_letters"
+                    " WHERE model = %s AND version = %s AND position = ANY(%s)",
+                    (self._model.name, self._model.version, positions),
+                )
+                self._held -= {row[2] for row in rows}
+                for row in rows:
+                    self._fold(row)
+                self._save(self._position)
+        except BaseException:
+            self._rows.forget()
+            raise
+        return True
+
+    def _save(self, position: int) -> None:
+        """Write the touched rows, move the checkpoint, and tell whoever caches answers."""
+        changed = self._rows.write()
+        moved = self._connection.execute(
+            "UPDATE projections.checkpoints SET position = %s, changed = greatest(changed, %s)"
+            " WHERE model = %s AND version = %s AND position = %s RETURNING changed",
+            (position, changed, self._model.name, self._model.version, self._position),
+        ).fetchone()
+        if moved is None:
+            raise LeaseLost(self._model.schema())
+        self._connection.execute(
+            "SELECT pg_notify('imprimatur_projected', %s)",
+            (f"{self._model.schema()} {position} {moved[0]}",),
+        )
+        self._position = position
