@@ -1,0 +1,92 @@
+"""Brings a database up to date: the migrations, the jobs' tables, each read model's schema."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+from procrastinate.schema import SchemaManager
+from psycopg import sql
+
+from projections.kernel import ReadModel, ddl
+from runtime.registry import MODELS
+from runtime.settings import SettingInvalid
+
+APP_ROLE = "imprimatur_app"
+"""The role that the application's own must be, or be a member of."""
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_LOCK = 1_229_803_601
+
+
+def migrate(dsn: str) -> None:
+    """Apply what is missing, as the database's owner; safe to run again and beside others."""
+    if not dsn.startswith(("postgresql://", "postgres://")):
+        raise SettingInvalid("a DSN is an address that begins with postgresql://")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        _apply_files(dsn)
+        with connection.transaction():
+            _create_jobs(connection)
+        for model in MODELS.values():
+            with connection.transaction():
+                _create_read_model(connection, model)
+
+
+def _apply_files(dsn: str) -> None:
+    yoyo: Any = import_module("yoyo")  # it has no types
+    backend = yoyo.get_backend(f"postgresql+psycopg://{dsn.partition('://')[2]}")
+    try:
+        backend.apply_migrations(backend.to_apply(yoyo.read_migrations(str(MIGRATIONS))))
+    finally:
+        backend.connection.close()
+
+
+def _create_jobs(connection: psycopg.Connection[Any]) -> None:
+    """The tables of procrastinate, in a schema of their own."""
+    if _exists(connection, "SELECT FROM pg_namespace WHERE nspname = 'jobs'"):
+        return
+    connection.execute("CREATE SCHEMA jobs")
+    connection.execute("SET LOCAL search_path TO jobs")
+    connection.execute(SchemaManager.get_schema())
+    for grant in (
+        "USAGE ON SCHEMA jobs",
+        "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA jobs",
+        "USAGE ON ALL SEQUENCES IN SCHEMA jobs",
+    ):
+        connection.execute(_grant(grant))
+
+
+def _create_read_model(connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
+    if _exists(
+        connection,
+        "SELECT FROM projections.checkpoints WHERE model = %s AND version = %s",
+        (model.name, model.version),
+    ):
+        return
+    for statement in ddl(model):
+        connection.execute(statement)
+    schema = sql.Identifier(model.schema())
+    connection.execute(
+        sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, sql.Identifier(APP_ROLE))
+    )
+    connection.execute(
+        sql.SQL("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {} TO {}").format(
+            schema, sql.Identifier(APP_ROLE)
+        )
+    )
+    connection.execute(
+        "INSERT INTO projections.checkpoints (model, version) VALUES (%s, %s)",
+        (model.name, model.version),
+    )
+
+
+def _grant(what: LiteralString) -> sql.Composed:
+    return sql.SQL("GRANT {} TO {}").format(sql.SQL(what), sql.Identifier(APP_ROLE))
+
+
+def _exists(
+    connection: psycopg.Connection[Any], query: LiteralString, values: tuple[Any, ...] = ()
+) -> bool:
+    return connection.execute(query, values).fetchone() is not None

@@ -1,0 +1,18 @@
+"""Every context that this site carries, and all that they declare."""
+
+from importlib import import_module
+
+from commands.kernel import COMMANDS, JOBS, POLICIES
+from projections.kernel import MODELS, QUERIES
+
+CONTEXTS = (
+    "commands.catalogue",
+    "commands.people",
+    "projections.audit",
+    "projections.catalogue",
+    "projections.moderation",
+)
+for context in CONTEXTS:
+    import_module(context)
+
+__all__ = ["COMMANDS", "JOBS", "MODELS", "POLICIES", "QUERIES"]

@@ -1,0 +1,90 @@
+"""What a site is configured with, read from the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+PREFIX = "IMPRIMATUR_"
+
+MIN_SECRET_BYTES = 32
+
+
+class SettingMissing(Exception):
+    """A setting that this process needs is not given."""
+
+
+class SettingInvalid(Exception):
+    """A setting has a value that cannot be used."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Every setting; README.md's table says what each is for."""
+
+    dsn: str = ""
+    admin_dsn: str = ""
+    secret: str = ""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    blob_dir: str = ""
+    s3_endpoint: str = ""
+    s3_bucket: str = ""
+    s3_region: str = "us-east-1"
+    s3_access_key: str = ""
+    s3_secret_key: str = ""
+    redis_url: str = ""
+    scratch_dir: str = ""
+    log_level: str = "info"
+
+    def need(self, name: str) -> str:
+        """A setting that must be there; raises SettingMissing."""
+        value = getattr(self, name)
+        if not value:
+            raise SettingMissing(f"set {variable(name)}; README.md says what it is for")
+        return value
+
+    def scratch(self) -> Path:
+        """The folder for files that are on their way; must exist and be writable."""
+        return Path(self.need("scratch_dir"))
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + name.upper()
+
+
+def read_settings(environment: Mapping[str, str]) -> Settings:
+    """The settings of an environment; `<NAME>_FILE` names a file that holds the value.
+
+    Raises SettingInvalid for a value that can't be used and for a name that nothing reads.
+    """
+    values: dict[str, str] = {}
+    for name in Settings.__struct_fields__:
+        if file := environment.get(f"{variable(name)}_FILE"):
+            values[name] = Path(file).read_text().strip()
+        elif variable(name) in environment:
+            values[name] = environment[variable(name)]
+    known = {variable(name) for name in Settings.__struct_fields__}
+    unknown = [
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known
+    ]
+    if unknown:
+        raise SettingInvalid(f"nothing reads {', '.join(sorted(unknown))}")
+    port = values.pop("port", "8000")
+    if not port.isdecimal() or int(port) > 65_535:
+        raise SettingInvalid(f"{variable('port')} is not a port: {port}")
+    settings = Settings(**values, port=int(port))
+    if settings.secret and len(settings.secret.encode()) < MIN_SECRET_BYTES:
+        raise SettingInvalid(f"{variable('secret')} needs {MIN_SECRET_BYTES} bytes or more")
+    return settings
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The environment that gives these settings to a child process."""
+    return {
+        variable(name): str(value)
+        for name in Settings.__struct_fields__
+        if (value := getattr(settings, name)) != ""
+    }
