@@ -138,6 +138,8 @@ class Bus:
 
     async def state(self, state: type[S], key: str, tenant: str) -> S | None:
         """A stream's state as it stands at this moment; None where the stream is absent."""
+        if not KEY.fullmatch(key):
+            return None
         loaded = await self._states.load(tenant, state, key, fresh=True)
         return cast("S", loaded.state) if loaded.version else None
 

@@ -199,6 +199,7 @@ class RefuseChapter(Command):
             yield ChapterRefused(
                 chapter_id=self.chapter_id,
                 uploaded_by=chapter.uploaded_by,
+                archive=chapter.archive,
                 findings=self.findings,
                 malicious=self.malicious,
             )
@@ -282,6 +283,11 @@ def process_uploaded_archive(event: ChapterUploaded) -> Iterator[Job]:
 @policy(ChapterApproved)
 def discard_approved_archive(event: ChapterApproved) -> Iterator[Job]:
     """The pages are the work now; until approval the archive is kept for a second look."""
+    yield DiscardArchive(archive=event.archive)
+
+
+@policy(ChapterRefused)
+def discard_refused_archive(event: ChapterRefused) -> Iterator[Job]:
     yield DiscardArchive(archive=event.archive)
 
 

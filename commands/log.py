@@ -9,7 +9,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any, LiteralString
 
 import psycopg
@@ -31,6 +31,9 @@ APPEND: LiteralString = "SELECT * FROM log.append(%s)"
 
 ANNOUNCE: LiteralString = "NOTIFY imprimatur_log"
 """Sent after the commit: a NOTIFY inside the appending transaction would serialize all commits."""
+
+_LIMIT_EXCEEDED = "54"
+"""The class of errors by which PostgreSQL refuses what is too long for an index."""
 
 _STREAM: LiteralString = (
     f"SELECT {RECORDED_COLUMNS} FROM log.events"
@@ -120,6 +123,7 @@ class LogWriter:
         self._queue: SimpleQueue[_Pending | None] = SimpleQueue()
         self._deferred: list[_Pending] = []
         self._ending = Event()
+        self._closing = Lock()
         self._connection: psycopg.Connection[Any] | None = None
         self._thread = Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -133,16 +137,18 @@ class LogWriter:
             if len(event.body.encode()) > MAX_EVENT_BYTES:
                 raise EventTooLarge(event.type)
         future: Future[Verdict] = Future()
-        if self._ending.is_set():
-            future.set_exception(LogClosed())
-        else:
-            self._queue.put(_Pending(append, future))
+        with self._closing:  # so that nothing is queued behind the end, where nobody reads
+            if self._ending.is_set():
+                future.set_exception(LogClosed())
+            else:
+                self._queue.put(_Pending(append, future))
         return future
 
     def close(self) -> None:
         """Write what is queued, then end the thread."""
-        self._ending.set()
-        self._queue.put(None)
+        with self._closing:
+            self._ending.set()
+            self._queue.put(None)
         self._thread.join()
 
     def _run(self) -> None:
@@ -168,7 +174,10 @@ class LogWriter:
         batch: list[_Pending] = []
         taken = _Taken()
         for pending in candidates:
-            (batch if taken.admits(pending.append) else self._deferred).append(pending)
+            if not taken.admits(pending.append):
+                self._deferred.append(pending)
+            elif pending.future.set_running_or_notify_cancel():
+                batch.append(pending)
         return batch
 
     def _settle(self, batch: list[_Pending]) -> None:
@@ -178,7 +187,7 @@ class LogWriter:
         except LogUnavailable as error:
             for pending in batch:
                 pending.future.set_exception(error)
-        except psycopg.Error as error:
+        except (psycopg.Error, UnicodeEncodeError) as error:
             if len(batch) == 1:
                 batch[0].future.set_exception(error)
             else:
@@ -199,7 +208,9 @@ class LogWriter:
         for pause in RETRY_SECONDS:
             try:
                 return read_verdicts(self._connect().execute(APPEND, (payload,)).fetchall())
-            except psycopg.OperationalError:
+            except psycopg.OperationalError as error:
+                if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
+                    raise
                 logger.warning("the log's database does not answer; trying again", exc_info=True)
                 self._disconnect()
                 self._ending.wait(pause)

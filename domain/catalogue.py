@@ -123,6 +123,7 @@ class ChapterProcessed(Event):
 class ChapterRefused(Event):
     chapter_id: str
     uploaded_by: str
+    archive: str
     findings: tuple[Finding, ...]
     malicious: bool = False
 

@@ -110,11 +110,13 @@ class Viewer(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What a query is answered with: a connection, the reader, and the address asked for."""
+    """What a query is answered with: a connection, the reader, the address, and `preview`, which
+    signs a chapter's id so that images which are not public yet open."""
 
     connection: AsyncConnection[Any]
     viewer: Viewer
     path: str
+    preview: Callable[[str], str]
 
 
 class Missing(Exception):

@@ -1,0 +1,174 @@
+"""The command line: `imprimatur`."""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import get_args
+
+import click
+from msgspec import ValidationError, convert
+from msgspec.structs import replace
+from rich.console import Console
+from rich.table import Table
+
+from api.people import Password
+from commands.bus import KeyReused
+from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
+from domain.kernel import Rejected
+from domain.people import Role, Username
+from runtime.accounts import add_account
+from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_data_folder
+from runtime.demo import run_demo
+from runtime.do import command_group
+from runtime.embedded import SiteNotRunning, read_dsn
+from runtime.migrate import migrate as apply_migrations
+from runtime.onesite import OneSite, running_settings
+from runtime.processes import run_api, run_projector, run_worker_process
+from runtime.readmodels import read_status, retry_dead_letters
+from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
+
+EXPECTED = (
+    Banned,
+    DataFolderInUse,
+    DataFolderUnreachable,
+    KeyReused,
+    NotFound,
+    PermissionDenied,
+    Rejected,
+    SettingInvalid,
+    SettingMissing,
+    SiteNotRunning,
+    UnknownActor,
+    ValidationError,
+)
+"""What a person can mend: said in one line, without a traceback."""
+
+data_option = click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of an embedded site.",
+)
+
+
+@click.group()
+@click.version_option(package_name="imprimatur")
+def cli() -> None:
+    """Imprimatur: nothing is published without a recorded decision."""
+
+
+def settings_for(data: Path | None) -> Settings:
+    """The environment's settings, or those of the embedded site that runs in a folder."""
+    settings = read_settings(os.environ)
+    if data is None and settings.dsn:
+        return settings
+    return running_settings(data or default_data_folder("site"), settings)
+
+
+@cli.command()
+@data_option
+@click.option("--port", default=8000, show_default=True, help="The port to serve HTTP on.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on.")
+def up(data: Path | None, port: int, host: str) -> None:
+    """Run a whole site in one place: database, api, projector, worker."""
+    settings = replace(read_settings(os.environ), port=port, host=host)
+    sys.exit(OneSite(data or default_data_folder("site"), settings).run())
+
+
+@cli.command()
+@data_option
+@click.option("--port", default=8000, show_default=True, help="The port to serve HTTP on.")
+@click.option("--once", is_flag=True, help="End after the story; 0 only if every step held.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def demo(data: Path | None, port: int, once: bool, as_json: bool) -> None:  # noqa: FBT001
+    """Tell a story on a site of its own, through the public HTTP API, and go on serving."""
+    sys.exit(run_demo(data or default_data_folder("demo"), port, once=once, as_json=as_json))
+
+
+@cli.command()
+def api() -> None:
+    """Serve HTTP."""
+    run_api(read_settings(os.environ))
+
+
+@cli.command()
+def projector() -> None:
+    """Fold the log into read models."""
+    run_projector(read_settings(os.environ))
+
+
+@cli.command()
+def worker() -> None:
+    """Run policies and jobs."""
+    run_worker_process(read_settings(os.environ))
+
+
+@cli.command()
+@data_option
+def migrate(data: Path | None) -> None:
+    """Bring the database up to date, as its owner."""
+    apply_migrations(settings_for(data).need("admin_dsn"))
+
+
+@cli.command()
+@click.option("--admin", is_flag=True, help="The owner's, instead of the application's.")
+@data_option
+def dsn(data: Path | None, admin: bool) -> None:  # noqa: FBT001
+    """Print the connection string of the running site."""
+    click.echo(read_dsn(data or default_data_folder("site"), "owner" if admin else "app"))
+
+
+@cli.group()
+def user() -> None:
+    """Accounts."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, required=True, type=click.Choice(get_args(Role)))
+@click.option("--password-stdin", is_flag=True, required=True, help="Read the password there.")
+@data_option
+def user_add(name: str, roles: tuple[Role, ...], password_stdin: bool, data: Path | None) -> None:  # noqa: FBT001
+    """Make an account."""
+    password = convert(sys.stdin.readline().rstrip("\n"), Password)
+    username = convert(name, Username)
+    click.echo(asyncio.run(add_account(settings_for(data), username, password, roles)))
+
+
+@cli.group()
+def projections() -> None:
+    """Read models."""
+
+
+@projections.command()
+@data_option
+def status(data: Path | None) -> None:
+    """Show where every read model stands."""
+    table = Table("read model", "position", "lag", "dead letters")
+    for one in read_status(settings_for(data).need("dsn")):
+        table.add_row(one.model, str(one.position), str(one.lag), str(one.dead_letters))
+    Console().print(table)
+
+
+@projections.command()
+@click.argument("model")
+@data_option
+def retry(model: str, data: Path | None) -> None:
+    """Fold again what a read model has set aside."""
+    click.echo(retry_dead_letters(settings_for(data).need("dsn"), model))
+
+
+cli.add_command(command_group(settings_for))
+
+
+def main() -> None:
+    """Run the command line; what a person can mend is said without a traceback."""
+    try:
+        cli()
+    except EXPECTED as error:
+        Console(stderr=True).print(f"imprimatur: {error or type(error).__name__}", style="red")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,13 +3,14 @@
 import re
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta
-from psycopg import sql
+from msgspec import Meta, json
+from msgspec.structs import replace
+from psycopg import AsyncConnection, sql
 
 from domain.catalogue import Kind, Rating, SeriesStatus
 from projections.catalogue.answers import ChapterDetail, SeriesDetail, SeriesSummary
 from projections.catalogue.rows import Catalogue
-from projections.kernel import Asked, ListQuery, Missing, Query, one, query
+from projections.kernel import Asked, ListQuery, Missing, Query, Viewer, one, query
 
 _SCHEMA = sql.Identifier(Catalogue.schema())
 
@@ -131,6 +132,46 @@ class GetChapter(Query):
         if row is None:
             raise Missing("chapter")
         detail, public, uploaded_by = row
-        if public or asked.viewer.id == uploaded_by or asked.viewer.may("moderation.read"):
+        if public:
             return detail
+        if asked.viewer.id == uploaded_by or asked.viewer.may("moderation.read"):
+            return _opened(detail, asked.preview(self.chapter_id))
         raise Missing("chapter")
+
+
+def _opened(detail: bytes, preview: str) -> bytes:
+    """A chapter whose images carry the signature that opens them before they are public."""
+    chapter = json.decode(detail, type=ChapterDetail)
+    pages = tuple(
+        replace(
+            page,
+            url=f"{page.url}?preview={preview}",
+            thumbnail_url=f"{page.thumbnail_url}?preview={preview}",
+        )
+        for page in chapter.pages
+    )
+    return json.encode(replace(chapter, pages=pages))
+
+
+async def image_is_public(
+    connection: AsyncConnection[Any], chapter_id: str, name: str, viewer: Viewer, *, opened: bool
+) -> bool:
+    """Whether anybody may see an image; raises Missing where this viewer may not.
+
+    `opened` says that the viewer carries the chapter's preview signature.
+    """
+    cursor = await connection.execute(
+        sql.SQL(
+            "SELECT c.status = 'approved' AND s.published, c.uploaded_by"
+            " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id"
+            " WHERE c.id = %s AND %s = ANY(c.images)"
+        ).format(_SCHEMA),
+        (chapter_id, name),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise Missing("image")
+    public, uploaded_by = row
+    if not (public or opened or viewer.id == uploaded_by or viewer.may("moderation.read")):
+        raise Missing("image")
+    return public

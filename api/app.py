@@ -1,0 +1,92 @@
+"""The application: every route, what surrounds them, and their documentation."""
+
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import swagger_ui
+from litestar import Litestar
+from litestar.config.compression import CompressionConfig
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
+from litestar.openapi.spec import Components, SecurityScheme
+from litestar.plugins.prometheus import PrometheusConfig
+from litestar.static_files import (
+    create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
+)
+
+from api import catalogue, errors, operations, people
+from api.commands import command_routes
+from api.middleware import CachedAnswers, RequestIds
+from api.queries import query_routes
+from api.site import Site
+from projections.kernel import API
+
+MAX_BODY_BYTES = 1024 * 1024
+"""A body, at most, where nothing larger is expected."""
+
+SCHEMA = f"{API}/schema"
+
+OpenSite = Callable[[], AbstractAsyncContextManager[Site]]
+
+
+def build_app(open_site: OpenSite) -> Litestar:
+    """The ASGI application of a site that is opened with it and closed with it."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncGenerator[None]:
+        async with open_site() as site:
+            app.state["site"] = site
+            yield
+
+    return Litestar(
+        route_handlers=[
+            *command_routes(),
+            *query_routes(),
+            *catalogue.HANDLERS,
+            *people.HANDLERS,
+            *operations.HANDLERS,
+            create_static_files_router(
+                f"{SCHEMA}/assets",
+                [Path(swagger_ui.__file__).parent / "static"],
+                include_in_schema=False,
+            ),
+        ],
+        lifespan=[lifespan],
+        exception_handlers=errors.HANDLERS,
+        middleware=[
+            RequestIds(),
+            PrometheusConfig(app_name="imprimatur", group_path=True).middleware,
+            CachedAnswers(),
+        ],
+        compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
+        openapi_config=_documentation(),
+        request_max_body_size=MAX_BODY_BYTES,
+        logging_config=None,
+    )
+
+
+def _documentation() -> OpenAPIConfig:
+    """The OpenAPI document, and a page for it that loads nothing from outside."""
+    assets = f"{SCHEMA}/assets"
+    return OpenAPIConfig(
+        title="Imprimatur",
+        version="0.1.0",
+        path=SCHEMA,
+        components=Components(
+            security_schemes={
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+            }
+        ),
+        render_plugins=[
+            SwaggerRenderPlugin(
+                path="/",
+                js_url=f"{assets}/swagger-ui-bundle.js",
+                css_url=f"{assets}/swagger-ui.css",
+                standalone_preset_js_url=f"{assets}/swagger-ui-standalone-preset.js",
+                favicon=f'<link rel="icon" href="{assets}/favicon-32x32.png">',
+            ),
+            JsonRenderPlugin(path="/openapi.json"),
+        ],
+    )

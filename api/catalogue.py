@@ -1,0 +1,247 @@
+"""What is not plain about the catalogue: archives coming in, images going out."""
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post, put
+from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
+from litestar.params import Parameter
+from litestar.response import Stream
+from msgspec import Struct, ValidationError, convert
+
+from api.commands import Accepted, accepted, envelope_of, errors
+from api.errors import AnyRequest, Refusal, field_problem
+from api.identity import TENANT, viewer_of
+from api.site import Site, site_of
+from api.uploads import MAX_ARCHIVE_BYTES, IncomingFile, receive_body, receive_form
+from commands.bus import Envelope, Outcome
+from commands.catalogue import UploadChapter
+from commands.kernel import NotFound, PermissionDenied
+from domain.catalogue import (
+    ChapterNumber,
+    Language,
+    Series,
+    Title,
+    VolumeNumber,
+    archive_key,
+)
+from ingest.blobs import BlobReader
+from ingest.keys import page_key
+from projections.catalogue import image_is_public
+from projections.kernel import API, Viewer
+
+IMMUTABLE = "max-age=31536000, immutable"
+MEDIA_TYPES = {
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "avif": "image/avif",
+    "gif": "image/gif",
+}
+
+
+class ChapterFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is said about a chapter beside its archive."""
+
+    number: ChapterNumber
+    volume: VolumeNumber | None = None
+    title: Title | None = None
+    language: Language | None = None
+
+
+@dataclass
+class UploadOperation(Operation):
+    """The documentation of the multipart form, which is parsed as it streams in."""
+
+    def __post_init__(self) -> None:
+        text = Schema(type=OpenAPIType.STRING)
+        form = Schema(
+            type=OpenAPIType.OBJECT,
+            required=["archive", "number"],
+            properties={
+                "archive": Schema(
+                    type=OpenAPIType.STRING,
+                    format=OpenAPIFormat.BINARY,
+                    description=f"A ZIP of images, at most {MAX_ARCHIVE_BYTES} bytes",
+                ),
+                "number": Schema(type=OpenAPIType.NUMBER, minimum=0, maximum=100_000),
+                "volume": Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=10_000),
+                "title": text,
+                "language": text,
+            },
+        )
+        self.request_body = RequestBody(
+            content={"multipart/form-data": OpenAPIMediaType(schema=form)}, required=True
+        )
+
+
+@dataclass
+class RawUploadOperation(Operation):
+    """The documentation of an archive as the whole body."""
+
+    def __post_init__(self) -> None:
+        binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
+        self.request_body = RequestBody(
+            content={"application/zip": OpenAPIMediaType(schema=binary)}, required=True
+        )
+
+
+UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
+
+
+@post(
+    f"{API}/series/{{series_id:str}}/chapters",
+    status_code=202,
+    operation_id="uploadChapter",
+    operation_class=UploadOperation,
+    summary="Hand in a chapter as a multipart form.",
+    tags=["catalogue"],
+    responses=UPLOAD_ERRORS,
+    security=[{"bearer": []}],
+    request_max_body_size=None,
+)
+async def upload_chapter(series_id: str, request: Request[Any, Any, Any]) -> Response[Accepted]:
+    site, envelope, series = await _admit(request, series_id)
+    kind, options = request.content_type
+    if kind != "multipart/form-data":
+        raise Refusal(415, "unsupported_media_type")
+    with IncomingFile(site.scratch) as file:
+        given = await receive_form(request.stream(), options.get("boundary", ""), file)
+        return await _hand_in(site, envelope, series_id, series, _fields(given), file)
+
+
+@put(
+    f"{API}/series/{{series_id:str}}/chapters",
+    status_code=202,
+    operation_id="uploadChapterBody",
+    operation_class=RawUploadOperation,
+    summary="Hand in a chapter whose archive is the body.",
+    tags=["catalogue"],
+    responses=UPLOAD_ERRORS,
+    security=[{"bearer": []}],
+    request_max_body_size=None,
+)
+async def upload_chapter_body(
+    series_id: str,
+    request: Request[Any, Any, Any],
+    number: ChapterNumber,
+    volume: VolumeNumber | None = None,
+    title: Title | None = None,
+    language: Language | None = None,
+) -> Response[Accepted]:
+    site, envelope, series = await _admit(request, series_id)
+    unknown = request.query_params.keys() - set(ChapterFields.__struct_fields__)
+    if unknown:
+        problems = {name: ["is not known here"] for name in sorted(unknown)}
+        raise Refusal(400, "validation_failed", field_errors=problems)
+    if request.content_type[0] not in ("application/zip", "application/octet-stream"):
+        raise Refusal(415, "unsupported_media_type")
+    fields = ChapterFields(number=number, volume=volume, title=title, language=language)
+    with IncomingFile(site.scratch) as file:
+        await receive_body(request.stream(), file)
+        return await _hand_in(site, envelope, series_id, series, fields, file)
+
+
+async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
+    """Refuse before the archive is read what would be refused after it."""
+    envelope = envelope_of(request)
+    site = site_of(request)
+    viewer = await viewer_of(request)
+    if not viewer.may("catalogue.upload"):
+        raise PermissionDenied("catalogue.upload")
+    series = await site.bus.state(Series, series_id, TENANT)
+    if series is None:
+        raise NotFound("series")
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
+        raise Refusal(413, "too_large", limit=MAX_ARCHIVE_BYTES)
+    return site, envelope, series
+
+
+def _fields(given: dict[str, str]) -> ChapterFields:
+    try:
+        return convert(given, ChapterFields, strict=False)
+    except ValidationError as error:
+        raise field_problem(error) from error
+
+
+async def _hand_in(
+    site: Site,
+    envelope: Envelope,
+    series_id: str,
+    series: Series,
+    fields: ChapterFields,
+    file: IncomingFile,
+) -> Response[Accepted]:
+    """Store the archive, then append the command; without the second the first is undone."""
+    chapter_id = site.new_id()
+    key = archive_key(series.slug, fields.volume, fields.number, chapter_id)
+    command = UploadChapter(
+        chapter_id=chapter_id,
+        series_id=series_id,
+        number=fields.number,
+        volume=fields.volume,
+        title=fields.title,
+        language=fields.language,
+        archive_sha256=file.sha256,
+        archive_bytes=file.size,
+    )
+    outcome = Outcome()
+    try:
+        await asyncio.to_thread(site.blobs.put, key, file.path, "application/zip")
+        outcome = await site.bus.handle(command, envelope)
+    finally:
+        if outcome.id != chapter_id:
+            await asyncio.to_thread(site.blobs.delete, key)
+    return accepted(outcome, 202, f"{API}/chapters")
+
+
+@get(
+    f"{API}/chapters/{{chapter_id:str}}/images/{{name:str}}",
+    operation_id="getImage",
+    summary="Get a page's image or thumbnail.",
+    tags=["catalogue"],
+    responses=errors(400, 401, 403, 404, 503),
+    media_type="image/*",
+)
+async def get_image(
+    chapter_id: str,
+    name: str,
+    request: Request[Any, Any, Any],
+    preview: Annotated[
+        str, Parameter(query="preview", description="Opens a chapter that is not public yet")
+    ] = "",
+) -> Stream:
+    site = site_of(request)
+    public = await _admit_image(request, chapter_id, name, preview)
+    reader = await asyncio.to_thread(site.blobs.open, page_key(name))
+    return Stream(
+        _chunks(reader),
+        media_type=MEDIA_TYPES[name.rpartition(".")[2]],
+        headers={
+            "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
+            "Content-Length": str(reader.size),
+            "X-Content-Type-Options": "nosniff",
+            "ETag": f'"{name}"',
+        },
+    )
+
+
+async def _admit_image(request: AnyRequest, chapter_id: str, name: str, preview: str) -> bool:
+    """Whether anybody may see the image; raises Missing for whom it does not exist."""
+    site = site_of(request)
+    opened = bool(preview) and site.tokens.opens(preview, chapter_id, site.clock())
+    viewer = Viewer() if opened else await viewer_of(request)
+    async with site.pool.connection() as connection:
+        return await image_is_public(connection, chapter_id, name, viewer, opened=opened)
+
+
+def _chunks(reader: BlobReader) -> Iterator[bytes]:
+    with reader:
+        yield from reader
+
+
+HANDLERS = [upload_chapter, upload_chapter_body, get_image]

@@ -1,0 +1,182 @@
+"""Every error as one envelope, in the reader's language."""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, cast
+from uuid import uuid4
+
+import psycopg
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import Scope
+from msgspec import Struct
+from psycopg_pool import PoolTimeout
+
+from api.messages import message
+from api.positions import PositionNotReached
+from commands.bus import Contended, KeyReused
+from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
+from commands.log import EventTooLarge, LogClosed, LogUnavailable
+from domain.kernel import Rejected
+from ingest.blobs import BlobNotFound, BlobStoreUnavailable, RangeNotSatisfiable
+from projections.kernel import Missing
+
+RETRY_AFTER_SECONDS = "1"
+
+AnyRequest = Request[Any, Any, Any]
+
+logger = structlog.get_logger(__name__)
+
+
+class Error(Struct, frozen=True, omit_defaults=True):
+    """What went wrong: a stable code for machines, a message for people."""
+
+    code: str
+    message: str
+    details: dict[str, Any] = {}
+    field_errors: dict[str, list[str]] = {}
+
+
+class ErrorEnvelope(Struct, frozen=True):
+    """The body of every answer that is not a success."""
+
+    error: Error
+    timestamp: datetime
+    request_id: str
+
+
+class Refusal(Exception):
+    """A request that the HTTP layer itself refuses."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        *,
+        field_errors: Mapping[str, list[str]] | None = None,
+        **details: Any,
+    ) -> None:
+        super().__init__(code)
+        self.status = status
+        self.code = code
+        self.field_errors = dict(field_errors or {})
+        self.details = details
+
+
+def invalid(field: str, problem: str) -> Refusal:
+    """A refusal of one field's value."""
+    return Refusal(400, "validation_failed", field_errors={field: [problem]})
+
+
+def request_id(scope: Scope) -> str:
+    """The id that the answer, the log lines and the envelope of a request share."""
+    state = cast("dict[str, Any]", scope).setdefault("state", {})
+    return state.setdefault("request_id", uuid4().hex)
+
+
+def _envelope(request: AnyRequest, refusal: Refusal) -> Response[ErrorEnvelope]:
+    headers = {"X-Request-ID": request_id(request.scope)}
+    if refusal.status in (429, 503):
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if refusal.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    error = Error(
+        refusal.code,
+        message(refusal.code, request.headers.get("accept-language", "")),
+        refusal.details,
+        refusal.field_errors,
+    )
+    body = ErrorEnvelope(error, datetime.now(UTC), headers["X-Request-ID"])
+    return Response(body, status_code=refusal.status, headers=headers)
+
+
+def refusal_of(error: Exception) -> Refusal | None:
+    """How an expected error is answered; None for one that nobody expected."""
+    match error:
+        case Refusal():
+            return error
+        case Rejected():
+            return Refusal(422, error.code, **error.details)
+        case NotFound() | Missing():
+            return Refusal(404, error.code)
+        case PermissionDenied():
+            return Refusal(403, "permission_denied", permission=error.permission)
+        case Banned():
+            return Refusal(403, "banned", reason=error.ban.reason, until=error.ban.until)
+        case UnknownActor():
+            return Refusal(401, "unknown_account")
+        case KeyReused():
+            return Refusal(422, "idempotency_key_reused")
+        case Contended():
+            return Refusal(409, "contended")
+        case PositionNotReached():
+            return Refusal(504, "position_not_reached")
+        case EventTooLarge():
+            return Refusal(413, "too_large")
+        case BlobNotFound():
+            return Refusal(404, "not_found")
+        case RangeNotSatisfiable():
+            return Refusal(416, "range_not_satisfiable")
+        case (
+            LogUnavailable()
+            | LogClosed()
+            | BlobStoreUnavailable()
+            | psycopg.OperationalError()
+            | PoolTimeout()
+        ):
+            return Refusal(503, "unavailable")
+        case _:
+            return None
+
+
+_HTTP_CODES = {
+    400: "malformed",
+    401: "not_signed_in",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "unsupported_media_type",
+    429: "too_many_requests",
+}
+
+
+def _refused(request: AnyRequest, error: Exception) -> Response[ErrorEnvelope]:
+    refusal = refusal_of(error)
+    if refusal is None:
+        logger.exception("request failed", request_id=request_id(request.scope), exc_info=error)
+        refusal = Refusal(500, "internal_error")
+    return _envelope(request, refusal)
+
+
+def _invalid(request: AnyRequest, error: ValidationException) -> Response[ErrorEnvelope]:
+    """Litestar's complaints about parameters, by the parameter's name."""
+    field_errors: dict[str, list[str]] = {}
+    extra: list[dict[str, Any]] = error.extra if isinstance(error.extra, list) else []
+    for problem in extra:
+        field_errors.setdefault(str(problem.get("key", "")), []).append(str(problem["message"]))
+    return _envelope(request, Refusal(400, "validation_failed", field_errors=field_errors))
+
+
+def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorEnvelope]:
+    status = error.status_code
+    if status >= 500:
+        return _refused(request, error)
+    return _envelope(request, Refusal(status, _HTTP_CODES.get(status, "malformed")))
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    ValidationException: _invalid,
+    HTTPException: _http,
+    Exception: _refused,
+}
+
+_AT = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
+
+
+def field_problem(error: Exception) -> Refusal:
+    """A complaint of msgspec's as a refusal that names the field."""
+    text = str(error)
+    where = _AT.search(text)
+    return invalid(where.group(1) if where else "", _AT.sub("", text))

@@ -1,0 +1,179 @@
+"""A route for each registered query, answered from the cache where nothing has changed."""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from hashlib import sha256
+from inspect import Parameter
+from typing import Annotated, Any, get_type_hints
+
+from litestar import Request
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import Parameter as QueryParameter
+from litestar.response.base import ASGIResponse
+from msgspec import defstruct
+from msgspec.structs import fields as struct_fields
+
+from api.answers import Answer
+from api.commands import describe, errors
+from api.errors import AnyRequest, Refusal, invalid
+from api.identity import viewer_of
+from api.positions import Checkpoint
+from api.site import Site, site_of
+from api.tokens import PREVIEW_SECONDS
+from commands.kernel import PermissionDenied
+from domain.kernel import context_of
+from projections.kernel import API, QUERIES, Asked, ListQuery, Query, QuerySpec, Viewer
+
+POSITION = re.compile(r"[0-9]{1,18}")
+
+
+def query_routes() -> list[HTTPRouteHandler]:
+    """Every declared query."""
+    return [_route(spec) for spec in QUERIES.values()]
+
+
+def _route(spec: QuerySpec) -> HTTPRouteHandler:
+    statuses = (400, 401, 403, 404, 503, 504)
+    return HTTPRouteHandler(
+        re.sub(r"{(\w+)}", r"{\1:str}", API + spec.path),
+        http_method="GET",
+        operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
+        summary=spec.summary,
+        tags=[context_of(spec.cls)],
+        responses={200: ResponseSpec(_returns(spec), generate_examples=False)} | errors(*statuses),
+        security=[{"bearer": []}] if spec.signed_in else [{}, {"bearer": []}],
+    )(_handler(spec))
+
+
+def _returns(spec: QuerySpec) -> Any:
+    """The shape of the answer: what the query says, or pages of it."""
+    if not issubclass(spec.cls, ListQuery):
+        return spec.returns
+    return defstruct(
+        f"{spec.returns.__name__}Page",
+        [
+            ("count", int),
+            ("next", str | None),
+            ("previous", str | None),
+            ("results", list[spec.returns]),
+            ("filters_applied", dict[str, Any]),
+        ],
+    )
+
+
+def _handler(spec: QuerySpec) -> Callable[..., Any]:
+    known = {name for name in spec.cls.__struct_fields__ if f"{{{name}}}" not in spec.path}
+
+    async def handle(request: Request[Any, Any, Any], **values: Any) -> ASGIResponse:
+        unknown = request.query_params.keys() - known
+        if unknown:
+            raise Refusal(
+                400,
+                "validation_failed",
+                field_errors={name: ["no such filter"] for name in sorted(unknown)},
+            )
+        return await answer(request, spec, spec.cls(**values))
+
+    describe(
+        handle,
+        request=Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request[Any, Any, Any]),
+        **{name: _parameter(spec, name) for name in spec.cls.__struct_fields__},
+    )
+    return handle
+
+
+def _parameter(spec: QuerySpec, name: str) -> Parameter:
+    hint = get_type_hints(spec.cls, include_extras=True)[name]
+    info = next(info for info in struct_fields(spec.cls) if info.name == name)
+    if info.required:
+        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint)
+    annotation = Annotated[hint, QueryParameter(query=name, required=False)]
+    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=info.default)
+
+
+async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResponse:
+    """Answer a query for whoever asks, no older than the position that they ask for."""
+    site = site_of(request)
+    viewer = await viewer_of(request)
+    if spec.signed_in and not viewer.id:
+        raise Refusal(401, "not_signed_in")
+    if spec.needs is not None and not viewer.may(spec.needs):
+        raise PermissionDenied(spec.needs)
+    await _reach(request, site, spec)
+    now = site.clock()
+    checkpoint = site.positions.current(spec.model) if spec.model else None
+    etag = _etag(spec, checkpoint, viewer, now) if checkpoint else None
+    if etag is not None and _matches(request, etag):
+        return unchanged(etag)
+    async with site.pool.connection() as connection:
+        body = await query.answer(
+            Asked(
+                connection=connection,
+                viewer=viewer,
+                path=request.scope["path"],
+                preview=lambda chapter_id: site.tokens.preview(chapter_id, now),
+            )
+        )
+    if spec.model and checkpoint and etag and not viewer.id:
+        kept = Answer(spec.model, checkpoint.changed, body, etag)
+        site.answers.put(request.scope["path"], request.scope["query_string"], kept)
+    return fresh(body, etag, private=bool(viewer.id))
+
+
+async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
+    wanted = request.headers.get("x-min-position")
+    if wanted is None:
+        return
+    if not POSITION.fullmatch(wanted):
+        raise invalid("X-Min-Position", "must be a position")
+    if spec.model is not None:
+        await site.positions.reach(spec.model, int(wanted))
+
+
+def _etag(spec: QuerySpec, checkpoint: Checkpoint, viewer: Viewer, now: datetime) -> bytes | None:
+    """The read model's last change names the answer.
+
+    A viewer's answers are the viewer's own, and hold signatures that go out of date.
+    """
+    if spec.model is None:
+        return None
+    tag = f"{spec.model.schema()}-{checkpoint.changed}"
+    if viewer.id:
+        hour = int(now.timestamp()) // PREVIEW_SECONDS
+        seen_by = f"{viewer.id} {' '.join(sorted(viewer.permissions))} {hour}"
+        tag += f"-{sha256(seen_by.encode()).hexdigest()[:16]}"
+    return f'"{tag}"'.encode()
+
+
+def _matches(request: AnyRequest, etag: bytes) -> bool:
+    given = request.headers.get("if-none-match")
+    return given is not None and matches(given.encode("latin-1"), etag)
+
+
+def matches(if_none_match: bytes, etag: bytes) -> bool:
+    """Whether an If-None-Match header names this entity."""
+    tags = [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
+    return etag in tags or b"*" in tags
+
+
+def fresh(body: bytes, etag: bytes | None, *, private: bool) -> ASGIResponse:
+    """An answer in full."""
+    return ASGIResponse(
+        body=body, media_type="application/json", encoded_headers=headers(etag, private=private)
+    )
+
+
+def unchanged(etag: bytes) -> ASGIResponse:
+    """The word that what the client has is still right."""
+    return ASGIResponse(
+        status_code=304, encoded_headers=headers(etag, private=False), is_head_response=True
+    )
+
+
+def headers(etag: bytes | None, *, private: bool) -> list[tuple[bytes, bytes]]:
+    """The caching headers of an answer."""
+    cache = b"private, no-cache" if private else b"no-cache"
+    common = [(b"cache-control", cache), (b"vary", b"authorization")]
+    return [*common, (b"etag", etag)] if etag else common

@@ -1,0 +1,38 @@
+"""What the HTTP layer works with; the runtime puts it together."""
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from litestar.connection import ASGIConnection
+from msgspec import Struct
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from api.answers import AnswerCache
+from api.passwords import Passwords
+from api.positions import Positions
+from api.tokens import Tokens
+from commands.bus import Bus
+from ingest.blobs import BlobStore
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """The parts of a running site that requests need."""
+
+    bus: Bus
+    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    positions: Positions
+    answers: AnswerCache
+    tokens: Tokens
+    passwords: Passwords
+    blobs: BlobStore
+    scratch: Path
+    clock: Callable[[], datetime]
+    new_id: Callable[[], str]
+
+
+def site_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Site:
+    """The site that answers this request."""
+    return connection.app.state["site"]

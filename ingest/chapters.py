@@ -1,0 +1,131 @@
+"""What a worker does about chapters: read an archive, keep its pages, let go of them again."""
+
+import asyncio
+import tempfile
+from pathlib import Path
+
+from commands.bus import Bus, Envelope
+from commands.catalogue import (
+    DiscardArchive,
+    ProcessArchive,
+    RecordPages,
+    RefuseChapter,
+    ReleasePages,
+)
+from commands.kernel import SYSTEM, Command
+from domain.catalogue import Chapter, Page
+from ingest.archive import ArchiveRefused, PreparedChapter, PreparedPage, prepare_chapter
+from ingest.blobs import BlobNotFound, BlobStore
+from ingest.images import DecoderPool
+from ingest.keys import page_key
+from ingest.references import BlobReferences, StoredFile
+
+TENANT = "main"
+PREFIX = "chapter-"
+
+MAX_NAME = 120
+"""What is kept of an entry's name: its end, which tells pages apart."""
+
+
+class ChapterIngest:
+    """Runs the catalogue's jobs; each may run again after a crash and then changes nothing."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        store: BlobStore,
+        references: BlobReferences,
+        decoders: DecoderPool,
+        scratch: Path,
+    ) -> None:
+        self._bus = bus
+        self._store = store
+        self._references = references
+        self._decoders = decoders
+        self._scratch = scratch
+
+    async def process(self, job: ProcessArchive, job_id: str) -> None:
+        """Examine an archive, hold its pages, and report what was found."""
+        with tempfile.TemporaryDirectory(dir=self._scratch, prefix=PREFIX) as folder:
+            archive, workdir = Path(folder) / "archive.zip", Path(folder) / "pages"
+            workdir.mkdir()
+            try:
+                await asyncio.to_thread(self._fetch, job.archive, archive)
+                prepared = await asyncio.to_thread(
+                    prepare_chapter, archive, workdir, self._decoders
+                )
+            except BlobNotFound:
+                if await self._is_wanted(job.chapter_id):
+                    raise
+                return
+            except ArchiveRefused as refused:
+                report = RefuseChapter(
+                    chapter_id=job.chapter_id,
+                    findings=refused.findings,
+                    malicious=refused.malicious,
+                )
+                await self._report(report, job_id)
+                return
+            await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
+        await self._report(_pages(job.chapter_id, prepared), job_id)
+        if not await self._is_wanted(job.chapter_id):
+            await self.release(ReleasePages(chapter_id=job.chapter_id))
+
+    async def discard(self, job: DiscardArchive) -> None:
+        """Delete an archive."""
+        await asyncio.to_thread(self._store.delete, job.archive)
+
+    async def release(self, job: ReleasePages) -> None:
+        """Let go of a chapter's pages."""
+        await asyncio.to_thread(self._references.release, job.chapter_id)
+
+    async def _report(self, command: Command, job_id: str) -> None:
+        envelope = Envelope(
+            actor=SYSTEM,
+            tenant=TENANT,
+            command_id=f"job:{job_id}:{type(command).__name__}",
+            causation_id=f"job:{job_id}",
+        )
+        await self._bus.handle(command, envelope)
+
+    async def _is_wanted(self, chapter_id: str) -> bool:
+        chapter = await self._bus.state(Chapter, chapter_id, TENANT)
+        return chapter is not None and chapter.status != "rejected" and not chapter.deleted
+
+    def _fetch(self, key: str, target: Path) -> None:
+        with self._store.open(key) as reader, target.open("wb") as file:
+            for chunk in reader:
+                file.write(chunk)
+
+
+def _files(prepared: PreparedChapter) -> list[StoredFile]:
+    """The images and thumbnails of a chapter, under the keys they are kept by."""
+    files: list[StoredFile] = []
+    for page in prepared.pages:
+        image, thumbnail = f"{page.sha256}.{page.extension}", f"{page.thumbnail_sha256}.webp"
+        files += [
+            StoredFile(page_key(image), page.path, page.media_type, page.bytes),
+            StoredFile(
+                page_key(thumbnail), page.thumbnail_path, "image/webp", page.thumbnail_bytes
+            ),
+        ]
+    return files
+
+
+def _pages(chapter_id: str, prepared: PreparedChapter) -> RecordPages:
+    pages = tuple(_page(page) for page in prepared.pages)
+    return RecordPages(chapter_id=chapter_id, pages=pages, notes=prepared.notes)
+
+
+def _page(page: PreparedPage) -> Page:
+    return Page(
+        number=page.number,
+        name=page.name[-MAX_NAME:],
+        sha256=page.sha256,
+        extension=page.extension,
+        width=page.width,
+        height=page.height,
+        bytes=page.bytes,
+        thumbnail_sha256=page.thumbnail_sha256,
+        thumbnail_bytes=page.thumbnail_bytes,
+    )

@@ -1,0 +1,29 @@
+"""Accounts made at the machine, by whoever operates it."""
+
+from api.passwords import Passwords
+from commands.bus import Envelope
+from commands.kernel import SYSTEM
+from commands.people import CreateAccount
+from domain.people import Role
+from runtime.ids import new_id
+from runtime.settings import Settings
+from runtime.wiring import open_bus, open_pool
+
+
+async def add_account(
+    settings: Settings, username: str, password: str, roles: tuple[Role, ...]
+) -> str:
+    """Make an account and return its id; raises Rejected when the name is taken."""
+    command = CreateAccount(person_id=new_id(), username=username, roles=roles)
+    async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
+        passwords = Passwords(pool)
+        try:
+            await passwords.keep(command.person_id, password)
+            try:
+                await bus.handle(command, Envelope(actor=SYSTEM))
+            except BaseException:
+                await passwords.forget(command.person_id)
+                raise
+        finally:
+            passwords.close()
+    return command.person_id

@@ -1,0 +1,69 @@
+"""A whole site in one folder: embedded PostgreSQL, blobs in a directory, every process a child."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from runtime.datafolder import DataFolder
+from runtime.embedded import EmbeddedPostgres, read_dsn
+from runtime.migrate import migrate
+from runtime.settings import Settings, environment_of
+from runtime.supervisor import Child, Supervisor
+
+PARTS = ("api", "projector", "worker")
+
+
+class OneSite:
+    """Everything of a site on one machine, below one data folder."""
+
+    def __init__(self, data: Path, settings: Settings) -> None:
+        self.folder = DataFolder(data)
+        self._given = settings
+        self._postgres = EmbeddedPostgres(data)
+
+    def run(self) -> int:
+        """Run the site until a signal ends it; returns an exit status."""
+        self.folder.create()
+        with self.folder.lock():
+            return self.supervisor().run_until_signal()
+
+    def supervisor(self) -> Supervisor:
+        """The site's processes; the database is brought up to date before any of them starts."""
+        self._postgres.start()
+        try:
+            migrate(self._postgres.dsn("owner"))
+            settings = site_settings(self.folder, self._given)
+            settings = replace(settings, dsn=self._postgres.dsn("app"), admin_dsn="")
+        except BaseException:
+            self._postgres.stop()
+            raise
+        return Supervisor([self._postgres, *_children(settings)])
+
+
+def _children(settings: Settings) -> Sequence[Child]:
+    environment = environment_of(settings)
+    return [Child(part, (sys.executable, "-m", "runtime.cli", part), environment) for part in PARTS]
+
+
+def site_settings(folder: DataFolder, given: Settings) -> Settings:
+    """The settings of a site in a folder: what is given, and the folder's own for the rest."""
+    blobs, scratch = folder.path / "blobs", folder.path / "scratch"
+    for path in (blobs, scratch):
+        path.mkdir(mode=0o700, exist_ok=True)
+    return replace(
+        given,
+        secret=given.secret or folder.secret("site"),
+        blob_dir=given.blob_dir or str(blobs),
+        scratch_dir=given.scratch_dir or str(scratch),
+    )
+
+
+def running_settings(data: Path, given: Settings) -> Settings:
+    """The settings of a site that runs in a folder, for another process beside it."""
+    return replace(
+        site_settings(DataFolder(data), given),
+        dsn=read_dsn(data, "app"),
+        admin_dsn=read_dsn(data, "owner"),
+    )

@@ -1,0 +1,90 @@
+"""The three processes of a site, each run until it is told to end."""
+
+import asyncio
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import uvloop
+from granian.constants import Interfaces
+from granian.log import LogLevels
+from granian.server.embed import Server
+
+from api.app import build_app
+from projections.projector import Projector
+from runtime.logging import configure_logging
+from runtime.registry import MODELS
+from runtime.settings import Settings
+from runtime.wiring import open_site
+from runtime.worker import run_worker
+
+BACKLOG = 1_024
+
+
+def run_api(settings: Settings) -> None:
+    """Serve HTTP."""
+    configure_logging(settings.log_level)
+    app = build_app(lambda: open_site(settings))
+    server = Server(
+        app,
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        backlog=BACKLOG,
+        websockets=False,
+        log_level=LogLevels.warning,
+    )
+    _run(lambda ending: _serve(server, ending))
+
+
+def run_projector(settings: Settings) -> None:
+    """Fold the log into read models."""
+    configure_logging(settings.log_level)
+    projector = Projector(settings.need("dsn"), list(MODELS.values()))
+    projector.start()
+    try:
+        _run(_wait)
+    finally:
+        projector.stop()
+
+
+def run_worker_process(settings: Settings) -> None:
+    """Run policies and jobs."""
+    configure_logging(settings.log_level)
+    _run(lambda ending: _work(settings, ending))
+
+
+async def _wait(ending: asyncio.Event) -> None:
+    await ending.wait()
+
+
+async def _serve(server: Server, ending: asyncio.Event) -> None:
+    serving = asyncio.create_task(server.serve())
+    waiting = asyncio.create_task(ending.wait())
+    await asyncio.wait((serving, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    server.stop()
+    await serving
+
+
+async def _work(settings: Settings, ending: asyncio.Event) -> None:
+    working = asyncio.create_task(run_worker(settings))
+    waiting = asyncio.create_task(ending.wait())
+    await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    working.cancel()
+    with suppress(asyncio.CancelledError):
+        await working
+
+
+def _run(work: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run work that ends when its event is set, which a signal does."""
+
+    async def with_signals() -> None:
+        ending = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, ending.set)
+        await work(ending)
+
+    uvloop.run(with_signals())

@@ -1,0 +1,120 @@
+"""Runs the policies: each event once, its commands and jobs exactly once."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import AsyncConnection
+
+from commands.bus import Bus, Envelope
+from commands.kernel import SYSTEM, Command, Job, NotFound, PolicySpec
+from domain.kernel import RECORDED_COLUMNS, Recorded, Rejected, event_name, recorded
+
+BATCH = 500
+POLL_SECONDS = 0.5
+RECONNECT_SECONDS = 0.5
+
+_LEASE = 1_229_803_602
+
+_EVENTS: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events"
+    " WHERE type = ANY(%s) AND position > %s AND position <= %s ORDER BY position LIMIT %s"
+)
+
+logger = logging.getLogger(__name__)
+
+DeferJobs = Callable[[AsyncConnection[Any], list[Job]], Any]
+"""Puts jobs on the queue, in the transaction of a connection."""
+
+
+class Reactions:
+    """Follows the log for all policies; of several workers one does so at a time."""
+
+    def __init__(self, dsn: str, bus: Bus, policies: list[PolicySpec], defer: DeferJobs) -> None:
+        self._dsn = dsn
+        self._bus = bus
+        self._policies = policies
+        self._defer = defer
+        self._positions: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """React until cancelled."""
+        while True:
+            try:
+                async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
+                    await self._follow(connection)
+            except psycopg.OperationalError:
+                logger.warning("policies start over", exc_info=True)
+                await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _follow(self, connection: AsyncConnection[Any]) -> None:
+        await connection.execute("SELECT pg_advisory_lock(%s)", (_LEASE,))
+        await connection.execute("LISTEN imprimatur_log")
+        await self._open(connection)
+        while True:
+            if not await self.step(connection):
+                async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                    pass
+
+    async def _open(self, connection: AsyncConnection[Any]) -> None:
+        """Take up where each policy stands; one that is new begins with the log."""
+        await connection.execute(
+            "INSERT INTO projections.policies (name) SELECT unnest(%s::text[])"
+            " ON CONFLICT DO NOTHING",
+            ([policy.name for policy in self._policies],),
+        )
+        cursor = await connection.execute("SELECT name, position FROM projections.policies")
+        self._positions = dict(await cursor.fetchall())
+
+    async def step(self, connection: AsyncConnection[Any]) -> bool:
+        """React to one batch; whether there was anything new in the log."""
+        start = min(self._positions[policy.name] for policy in self._policies)
+        cursor = await connection.execute("SELECT coalesce(max(position), 0) FROM log.events")
+        (head,) = await cursor.fetchone() or (0,)
+        if head <= start:
+            return False
+        types = list({event_name(policy.event) for policy in self._policies})
+        cursor = await connection.execute(_EVENTS, (types, start, head, BATCH))
+        rows = await cursor.fetchall()
+        reached = rows[-1][0] if len(rows) == BATCH else head
+        jobs: list[Job] = []
+        for row in rows:
+            jobs += await self._react(recorded(row))
+        async with connection.transaction():
+            await self._defer(connection, jobs)
+            await connection.execute(
+                "UPDATE projections.policies SET position = %s"
+                " WHERE name = ANY(%s) AND position < %s",
+                (reached, list(self._positions), reached),
+            )
+        self._positions = {name: max(at, reached) for name, at in self._positions.items()}
+        return True
+
+    async def _react(self, event: Recorded) -> list[Job]:
+        """Issue the commands that follow from an event, and give back its jobs."""
+        jobs: list[Job] = []
+        for policy in self._policies:
+            fits = isinstance(event.event, policy.event)
+            if not fits or event.position <= self._positions[policy.name]:
+                continue
+            for number, reaction in enumerate(policy.react(event.event)):
+                if isinstance(reaction, Job):
+                    jobs.append(reaction)
+                else:
+                    await self._issue(reaction, event, f"policy:{policy.name}", number)
+        return jobs
+
+    async def _issue(self, command: Command, event: Recorded, policy: str, number: int) -> None:
+        envelope = Envelope(
+            actor=SYSTEM,
+            tenant=event.tenant,
+            command_id=f"{policy}:{event.position}:{number}",
+            correlation_id=event.correlation_id,
+            causation_id=str(event.position),
+        )
+        try:
+            await self._bus.handle(command, envelope)
+        except (Rejected, NotFound) as refusal:
+            logger.warning("%s at position %d: %s", policy, event.position, refusal.code)

@@ -1,0 +1,94 @@
+"""Puts the parts of a process together from its settings."""
+
+import contextlib
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from psycopg import AsyncConnection
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from api.answers import AnswerCache
+from api.passwords import Passwords
+from api.positions import Positions
+from api.site import Site
+from api.tokens import Tokens
+from commands.bus import Bus
+from commands.log import LogReader, LogWriter
+from ingest.blobs import BlobStore, DirectoryStore, S3Store
+from runtime.ids import new_id
+from runtime.settings import Settings
+
+POOL_SIZE = 10
+POOL_WAIT_SECONDS = 5.0
+
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+
+def clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_store(settings: Settings) -> BlobStore:
+    """The blob store: S3 where a bucket is set, otherwise a directory."""
+    if settings.s3_bucket:
+        return S3Store(
+            bucket=settings.s3_bucket,
+            endpoint=settings.need("s3_endpoint"),
+            region=settings.s3_region,
+            access_key=settings.need("s3_access_key"),
+            secret_key=settings.need("s3_secret_key"),
+        )
+    return DirectoryStore(Path(settings.need("blob_dir")))
+
+
+@contextlib.asynccontextmanager
+async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
+    """Connections for reading, opened as they are needed."""
+    pool = Pool(
+        settings.need("dsn"),
+        min_size=1,
+        max_size=POOL_SIZE,
+        timeout=POOL_WAIT_SECONDS,
+        kwargs={"autocommit": True, "prepare_threshold": 2},
+        open=False,
+    )
+    async with pool:
+        yield pool
+
+
+@contextlib.asynccontextmanager
+async def open_bus(settings: Settings, pool: Pool) -> AsyncGenerator[Bus]:
+    """The bus with the one writer of this process."""
+    writer = LogWriter(settings.need("dsn"))
+    try:
+        yield Bus(writer, LogReader(pool), clock, new_id)
+    finally:
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def open_site(settings: Settings) -> AsyncGenerator[Site]:
+    """Everything the HTTP layer works with."""
+    async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
+        positions = Positions(settings.need("dsn"))
+        passwords = Passwords(pool)
+        positions.start()
+        try:
+            yield Site(
+                bus=bus,
+                pool=pool,
+                positions=positions,
+                answers=AnswerCache(),
+                tokens=Tokens(settings.need("secret")),
+                passwords=passwords,
+                blobs=open_store(settings),
+                scratch=settings.scratch(),
+                clock=clock,
+                new_id=new_id,
+            )
+        finally:
+            await positions.stop()
+            passwords.close()

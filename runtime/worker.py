@@ -1,0 +1,121 @@
+"""The worker: runs the policies, and the jobs that they ask for."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import psycopg
+from msgspec import convert, to_builtins
+from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
+from commands.kernel import Job
+from ingest.chapters import ChapterIngest
+from ingest.images import DecoderPool
+from ingest.references import BlobReferences
+from runtime.reactions import Reactions
+from runtime.registry import JOBS, POLICIES
+from runtime.settings import Settings
+from runtime.wiring import open_bus, open_pool, open_store
+
+CONCURRENCY = 2
+"""Jobs run at the same time, so that one inflates while the other's pages are being stored."""
+
+HEARTBEAT_SECONDS = 1.0
+STALLED_SECONDS = 5.0
+"""Without a heartbeat for this long, a worker's jobs are given to another."""
+
+RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Any, str], Awaitable[None]]
+
+
+async def run_worker(settings: Settings) -> None:
+    """Work until cancelled."""
+    dsn = make_conninfo(settings.need("dsn"), options="-c search_path=jobs")
+    connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=CONCURRENCY + 4)
+    app = App(connector=connector)
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await stack.enter_async_context(open_pool(settings))
+        bus = await stack.enter_async_context(open_bus(settings, pool))
+        references = stack.enter_context(
+            ConnectionPool[Connection[TupleRow]](
+                settings.need("dsn"), min_size=1, max_size=CONCURRENCY + 1, open=True
+            )
+        )
+        store = open_store(settings)
+        ingest = ChapterIngest(
+            bus,
+            store,
+            BlobReferences(references, store),
+            stack.enter_context(DecoderPool()),
+            settings.scratch(),
+        )
+        _register(app, ingest)
+        await stack.enter_async_context(app.open_async())
+        reactions = Reactions(dsn, bus, list(POLICIES.values()), _deferral(app))
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(reactions.run())
+            tasks.create_task(_revive_stalled(app))
+            tasks.create_task(
+                app.run_worker_async(
+                    concurrency=CONCURRENCY,
+                    install_signal_handlers=False,
+                    delete_jobs="successful",
+                    fetch_job_polling_interval=1.0,
+                    update_heartbeat_interval=HEARTBEAT_SECONDS,
+                    stalled_worker_timeout=STALLED_SECONDS,
+                )
+            )
+
+
+def _register(app: App, ingest: ChapterIngest) -> None:
+    """Bind each kind of job to what carries it out."""
+    handlers: dict[type[Job], Handler] = {
+        ProcessArchive: ingest.process,
+        DiscardArchive: lambda job, _: ingest.discard(job),
+        ReleasePages: lambda job, _: ingest.release(job),
+    }
+    for name, kind in JOBS.items():
+        app.task(name=name, retry=RETRY, pass_context=True)(_task(kind, handlers[kind]))
+
+
+def _task(kind: type[Job], handler: Handler) -> Callable[..., Awaitable[None]]:
+    async def run(context: JobContext, **arguments: Any) -> None:
+        await handler(convert(arguments, kind), str(context.job.id))
+
+    return run
+
+
+def _deferral(app: App) -> Callable[[AsyncConnection[Any], list[Job]], Awaitable[None]]:
+    names = {kind: name for name, kind in JOBS.items()}
+
+    async def defer(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
+        for job in jobs:
+            task = app.configure_task(names[type(job)], connection=connection)
+            await task.defer_async(**to_builtins(job))
+
+    return defer
+
+
+async def _revive_stalled(app: App) -> None:
+    """Queue again what a worker had in hand when it died."""
+    while True:
+        await asyncio.sleep(HEARTBEAT_SECONDS)
+        try:
+            stalled = await app.job_manager.get_stalled_jobs(
+                seconds_since_heartbeat=STALLED_SECONDS
+            )
+            for job in stalled:
+                logger.warning("job %s stalled; it is queued again", job.id)
+                await app.job_manager.retry_job(job)
+        except psycopg.OperationalError:
+            logger.warning("stalled jobs are not known for now", exc_info=True)
