@@ -1,0 +1,185 @@
+"""The program of a decoder subprocess: open an image, say what it is, decode it, draw a thumbnail.
+
+It runs apart because image decoders are where hostile files do harm. After an empty
+reply that says it is ready, one conversation an image:
+
+    <- {"path": "..."}
+    -> {"media_type", "width", "height", "memory"} or {"error", "detail"}
+    <- {"memory": bytes that the decoding may take, or 0 to drop the image}
+    -> {"width", "height"} as seen, and the thumbnail, or {"error", "detail"}
+
+Requests are lines of JSON; replies are two lengths, the JSON and the thumbnail.
+"""
+
+import json
+import resource
+import signal
+import struct
+import sys
+from io import BytesIO
+from math import ceil
+from pathlib import Path
+from typing import IO, Any
+
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL.Image import Transpose
+
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF")
+MEDIA_TYPES = {name: f"image/{name.lower()}" for name in FORMATS} | {"MPO": "image/jpeg"}
+THUMBNAIL_SIZE = (320, 480)
+STRIP_RATIO = 2  # of a longer image only the top is shown, or nothing could be made out
+UNDECODABLE = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What Pillow raises for a broken image."""
+
+_TURNS = {
+    2: Transpose.FLIP_LEFT_RIGHT,
+    3: Transpose.ROTATE_180,
+    4: Transpose.FLIP_TOP_BOTTOM,
+    5: Transpose.TRANSPOSE,
+    6: Transpose.ROTATE_270,
+    7: Transpose.TRANSVERSE,
+    8: Transpose.ROTATE_90,
+}
+"""What puts an image upright, by its EXIF orientation."""
+
+_MIB = 1024 * 1024
+_BASE_MEMORY = 64 * _MIB  # the interpreter, the libraries, a thumbnail
+_OPENING_MEMORY = 1280 * _MIB  # a WebP canvas of 128 million pixels, reserved but not touched
+_BAND = 64
+"""How many rows of a shrunk image are made at once."""
+
+
+def decode_memory(image: ImageFile.ImageFile, file_bytes: int) -> int:
+    """Estimate the bytes that decoding and shrinking an opened image take, before doing it."""
+    pixels = image.width * image.height
+    match image.format:
+        case "WEBP":
+            return 16 * pixels + 2 * file_bytes  # two canvases, the frame, the image
+        case "AVIF":
+            return 10 * pixels + file_bytes  # planes, the frame twice, the image
+        case "JPEG" | "MPO" if isinstance(image, JpegImagePlugin.JpegImageFile):
+            return _jpeg_memory(image)
+        case "GIF":
+            return 4 * pixels
+        case _:
+            return pixels * (1 if image.mode in ("1", "L", "P") else 4)
+
+
+def _jpeg_memory(image: JpegImagePlugin.JpegImageFile) -> int:
+    """A progressive image keeps all coefficients; any other is shrunk while it is decoded."""
+    pixels = image.width * image.height
+    if "progressive" not in image.info:
+        return pixels
+    sampling = [horizontal * vertical for _, horizontal, vertical, _ in image.layer]
+    return pixels + 2 * pixels * sum(sampling) // max(sampling)
+
+
+def thumbnail(image: ImageFile.ImageFile) -> bytes:
+    """Decode an opened image in full and answer its thumbnail, a WebP file."""
+    width, height = image.size
+    height = min(height, STRIP_RATIO * width)
+    scale = min(THUMBNAIL_SIZE[0] / width, THUMBNAIL_SIZE[1] / height, 1)
+    wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    image.draft(None, (ceil(image.width * scale), ceil(image.height * scale)))
+    image.load()
+    width, height = image.width, min(image.height, ceil(height * image.width / width))
+    small = _shrunk(image, width, height, max(1, min(width // wanted[0], height // wanted[1]) // 2))
+    small.thumbnail(wanted)
+    if turn := _TURNS.get(orientation(image)):
+        small = small.transpose(turn)
+    file = BytesIO()
+    small.save(file, "WEBP", quality=80, method=2, exif=b"", icc_profile=b"", xmp=b"")
+    return file.getvalue()
+
+
+def orientation(image: ImageFile.ImageFile) -> int:
+    """Tell the EXIF orientation of a decoded image, 1 to 8."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except UNDECODABLE:  # a broken remark about the picture does not spoil the picture
+        return 1
+
+
+def _shrunk(image: ImageFile.ImageFile, width: int, height: int, factor: int) -> Image.Image:
+    """Shrink the top of an image by a whole factor, band by band: never a second full copy."""
+    mode = image.mode
+    if mode not in ("L", "RGB", "RGBA"):
+        mode = "RGBA" if image.has_transparency_data else "RGB"
+    small = Image.new(mode, (ceil(width / factor), ceil(height / factor)))
+    for top in range(0, height, factor * _BAND):
+        band = image.crop((0, top, width, min(top + factor * _BAND, height)))
+        if band.mode == "I;16":
+            band = Image.frombytes("L", band.size, band.tobytes()[1::2])  # the high bytes
+        if band.mode != mode:
+            band = band.convert(mode)
+        small.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+    return small
+
+
+def converse(path: Path, seconds: int, requests: IO[bytes], replies: IO[bytes]) -> None:
+    """Open and, when allowed, decode one image; a broken image ends the conversation."""
+    limit(seconds, _OPENING_MEMORY)
+    with Image.open(path, formats=FORMATS) as image:
+        width, height = image.size
+        memory = decode_memory(image, path.stat().st_size)
+        media_type = MEDIA_TYPES[image.format or ""]
+        header = {"media_type": media_type, "width": width, "height": height, "memory": memory}
+        reply(replies, header)
+        limit(0, _OPENING_MEMORY)
+        allowed = json.loads(requests.readline())["memory"]
+        if allowed:
+            limit(seconds, _BASE_MEMORY + allowed)
+            body = thumbnail(image)
+            if orientation(image) > 4:
+                width, height = height, width
+            reply(replies, {"width": width, "height": height}, body)
+
+
+def reply(replies: IO[bytes], message: dict[str, Any], body: bytes = b"") -> None:
+    """Send one message, framed."""
+    text = json.dumps(message).encode()
+    replies.write(struct.pack(">II", len(text), len(body)) + text + body)
+    replies.flush()
+
+
+def limit(seconds: int, memory: int) -> None:
+    """Let this process live for some seconds (0: for ever) and its data grow to `memory` bytes."""
+    signal.alarm(seconds)
+    resource.setrlimit(resource.RLIMIT_DATA, (min(memory, _OPENING_MEMORY), _OPENING_MEMORY))
+
+
+def main() -> None:
+    """Answer one image after the other until the requests end."""
+    seconds = int(sys.argv[1])
+    Image.MAX_IMAGE_PIXELS = 64_000_000  # Pillow refuses from twice as many
+    PngImagePlugin.MAX_TEXT_MEMORY = 4 * _MIB
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    Image.init()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    requests, replies = sys.stdin.buffer, sys.stdout.buffer
+    reply(replies, {})
+    while line := requests.readline():
+        try:
+            converse(Path(json.loads(line)["path"]), seconds, requests, replies)
+        except Image.DecompressionBombError as error:
+            reply(replies, {"error": "too_many_pixels", "detail": str(error)})
+        except MemoryError:
+            reply(replies, {"error": "out_of_memory", "detail": "more than its header lets expect"})
+        except UNDECODABLE as error:
+            reply(replies, {"error": "undecodable", "detail": f"{type(error).__name__}: {error}"})
+        limit(0, _OPENING_MEMORY)
+
+
+if __name__ == "__main__":
+    main()
