@@ -1,10 +1,12 @@
 """Fixtures that many tests share."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.database import Database, Server
+from tests.scenario import GivenEvents, HttpLevel, Level, LogLevel, PureLevel, given_at
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,14 @@ def database(postgres: Server) -> Iterator[Database]:
     """A fresh, migrated database."""
     with postgres.database() as database:
         yield database
+
+
+@pytest.fixture(params=["pure", "log", "http"])
+def given(request: pytest.FixtureRequest, tmp_path: Path) -> GivenEvents:
+    """The first word of a scenario, which is told at three levels."""
+    if request.param == "pure":
+        return given_at(PureLevel())
+    levels: dict[str, type[LogLevel]] = {"log": LogLevel, "http": HttpLevel}
+    database: Database = request.getfixturevalue("database")
+    level: Level = levels[request.param](database, tmp_path)
+    return given_at(level)

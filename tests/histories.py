@@ -1,0 +1,83 @@
+"""What may have happened, for scenarios to begin with."""
+
+from domain.catalogue import (
+    ChapterApproved,
+    ChapterDeleted,
+    ChapterProcessed,
+    ChapterRefused,
+    ChapterRejected,
+    ChapterUploaded,
+    Finding,
+    Page,
+    PagesRecorded,
+    SeriesCreated,
+    SeriesPublished,
+    SlugClaimed,
+)
+from domain.kernel import Event
+from domain.people import PersonBanned
+
+ARCHIVE = "series/the-lamp/0/1/c1.zip"
+
+
+def created(by: str = "ana", title: str = "The Lamp", slug: str = "the-lamp") -> SeriesCreated:
+    return SeriesCreated(
+        series_id="s1",
+        slug=slug,
+        title=title,
+        kind="manga",
+        status="ongoing",
+        rating="safe",
+        language="en",
+        created_by=by,
+    )
+
+
+slug_claimed = SlugClaimed(slug="the-lamp", series_id="s1")
+published = SeriesPublished(series_id="s1")
+
+
+def uploaded(by: str = "ana") -> ChapterUploaded:
+    return ChapterUploaded(
+        chapter_id="c1",
+        series_id="s1",
+        number=1.0,
+        language="en",
+        archive=ARCHIVE,
+        archive_sha256="0" * 64,
+        archive_bytes=1_000,
+        uploaded_by=by,
+    )
+
+
+def page(number: int = 1) -> Page:
+    return Page(
+        number=number,
+        name=f"{number}.jpg",
+        sha256=f"{number:064x}",
+        extension="jpg",
+        width=800,
+        height=1_150,
+        bytes=10_000,
+        thumbnail_sha256=f"{number + 1_000:064x}",
+        thumbnail_bytes=900,
+    )
+
+
+pages = PagesRecorded(chapter_id="c1", pages=(page(),))
+processed = ChapterProcessed(chapter_id="c1", page_count=1)
+refused = ChapterRefused(
+    chapter_id="c1", uploaded_by="ana", archive=ARCHIVE, findings=(Finding("no_pages"),)
+)
+approved = ChapterApproved(chapter_id="c1", archive=ARCHIVE)
+rejected = ChapterRejected(chapter_id="c1", archive=ARCHIVE, reason="blurred")
+deleted = ChapterDeleted(chapter_id="c1", archive=ARCHIVE)
+
+
+def banned(person: str = "ana") -> PersonBanned:
+    return PersonBanned(person_id=person, reason="spam")
+
+
+def pending(by: str = "ana") -> tuple[Event, ...]:
+    """A chapter that waits for a decision."""
+    return (created(by), uploaded(by), pages, processed)
