@@ -17,7 +17,7 @@ from litestar.static_files import (
 )
 
 from api import catalogue, errors, operations, people
-from api.commands import command_routes
+from api.commands import ApiRequest, command_routes
 from api.middleware import CachedAnswers, RequestIds
 from api.queries import query_routes
 from api.site import Site
@@ -62,6 +62,7 @@ def build_app(open_site: OpenSite) -> Litestar:
         ],
         compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
         openapi_config=_documentation(),
+        request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )

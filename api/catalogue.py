@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from litestar import Request, Response, get, post, put
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import Parameter
+from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 from msgspec import Struct, ValidationError, convert
 
@@ -103,7 +103,9 @@ UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
     security=[{"bearer": []}],
     request_max_body_size=None,
 )
-async def upload_chapter(series_id: str, request: Request[Any, Any, Any]) -> Response[Accepted]:
+async def upload_chapter(
+    series_id: FromPath[str], request: Request[Any, Any, Any]
+) -> Response[Accepted]:
     site, envelope, series = await _admit(request, series_id)
     kind, options = request.content_type
     if kind != "multipart/form-data":
@@ -125,12 +127,12 @@ async def upload_chapter(series_id: str, request: Request[Any, Any, Any]) -> Res
     request_max_body_size=None,
 )
 async def upload_chapter_body(
-    series_id: str,
+    series_id: FromPath[str],
     request: Request[Any, Any, Any],
-    number: ChapterNumber,
-    volume: VolumeNumber | None = None,
-    title: Title | None = None,
-    language: Language | None = None,
+    number: FromQuery[ChapterNumber],
+    volume: FromQuery[VolumeNumber | None] = None,
+    title: FromQuery[Title | None] = None,
+    language: FromQuery[Language | None] = None,
 ) -> Response[Accepted]:
     site, envelope, series = await _admit(request, series_id)
     unknown = request.query_params.keys() - set(ChapterFields.__struct_fields__)
@@ -157,7 +159,7 @@ async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
         raise NotFound("series")
     length = request.headers.get("content-length", "")
     if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
-        raise Refusal(413, "too_large", limit=MAX_ARCHIVE_BYTES)
+        raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
     return site, envelope, series
 
 
@@ -205,14 +207,13 @@ async def _hand_in(
     summary="Get a page's image or thumbnail.",
     tags=["catalogue"],
     responses=errors(400, 401, 403, 404, 503),
-    media_type="image/*",
 )
 async def get_image(
-    chapter_id: str,
-    name: str,
+    chapter_id: FromPath[str],
+    name: FromPath[str],
     request: Request[Any, Any, Any],
     preview: Annotated[
-        str, Parameter(query="preview", description="Opens a chapter that is not public yet")
+        str, QueryParameter(description="Opens a chapter that is not public yet")
     ] = "",
 ) -> Stream:
     site = site_of(request)

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, MsgspecError, Struct, ValidationError, defstruct, json
 from msgspec.structs import fields as struct_fields
 
@@ -47,7 +48,7 @@ class ApiRequest(Request[Any, Any, Any]):
         except ValidationError as error:
             raise field_problem(error) from error
         except MsgspecError as error:
-            raise Refusal(400, "malformed", problem=str(error)) from error
+            raise Refusal(400, "malformed", details={"problem": str(error)}) from error
 
 
 def idempotency_key(request: AnyRequest) -> str | None:
@@ -163,14 +164,15 @@ def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]
 
 def _parameters(spec: CommandSpec, body: type[Struct] | None) -> dict[str, Parameter]:
     parameters = {
-        name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=str) for name in spec.path_fields
+        name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=FromPath[str])
+        for name in spec.path_fields
     }
     if body is not None:
         required = any(info.required for info in struct_fields(body))
         parameters["data"] = Parameter(
             "data",
             Parameter.KEYWORD_ONLY,
-            annotation=body if required else body | None,
+            annotation=JSONBody[body] if required else JSONBody[body | None],
             default=Parameter.empty if required else None,
         )
     return parameters

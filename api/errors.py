@@ -56,13 +56,13 @@ class Refusal(Exception):
         code: str,
         *,
         field_errors: Mapping[str, list[str]] | None = None,
-        **details: Any,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.field_errors = dict(field_errors or {})
-        self.details = details
+        self.details = dict(details or {})
 
 
 def invalid(field: str, problem: str) -> Refusal:
@@ -98,13 +98,14 @@ def refusal_of(error: Exception) -> Refusal | None:
         case Refusal():
             return error
         case Rejected():
-            return Refusal(422, error.code, **error.details)
+            return Refusal(422, error.code, details=error.details)
         case NotFound() | Missing():
             return Refusal(404, error.code)
         case PermissionDenied():
-            return Refusal(403, "permission_denied", permission=error.permission)
+            return Refusal(403, "permission_denied", details={"permission": error.permission})
         case Banned():
-            return Refusal(403, "banned", reason=error.ban.reason, until=error.ban.until)
+            ban = {"reason": error.ban.reason, "until": error.ban.until}
+            return Refusal(403, "banned", details=ban)
         case UnknownActor():
             return Refusal(401, "unknown_account")
         case KeyReused():
@@ -155,7 +156,10 @@ def _invalid(request: AnyRequest, error: ValidationException) -> Response[ErrorE
     field_errors: dict[str, list[str]] = {}
     extra: list[dict[str, Any]] = error.extra if isinstance(error.extra, list) else []
     for problem in extra:
-        field_errors.setdefault(str(problem.get("key", "")), []).append(str(problem["message"]))
+        field, said = str(problem.get("key", "")), str(problem["message"])
+        if field == "data":  # Litestar's name for a body that is missing
+            field, said = "", "a body is required"
+        field_errors.setdefault(field, []).append(said)
     return _envelope(request, Refusal(400, "validation_failed", field_errors=field_errors))
 
 

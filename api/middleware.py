@@ -21,10 +21,9 @@ class RequestIds(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-request-id", request_id(scope).encode()),
-                ]
+                name, given = b"x-request-id", list(message["headers"])
+                if not any(header == name for header, _ in given):
+                    message["headers"] = [*given, (name, request_id(scope).encode())]
             await send(message)
 
         await next_app(scope, receive, send_with_id)

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post
+from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import Accepted, ApiRequest, accepted, envelope_of, errors
@@ -60,7 +61,7 @@ class Account(Struct, frozen=True):
     tags=["people"],
     responses=errors(400, 401, 403, 413, 415, 503),
 )
-async def login(request: ApiRequest, data: Credentials) -> AccessToken:
+async def login(request: ApiRequest, data: JSONBody[Credentials]) -> AccessToken:
     site = site_of(request)
     claim = await site.bus.state(UsernameClaim, data.username, TENANT)
     person_id = claim.person_id if claim else None
@@ -95,7 +96,7 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
     security=[{"bearer": []}],
 )
-async def create_account(request: ApiRequest, data: NewAccount) -> Response[Accepted]:
+async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Response[Accepted]:
     """The hash is stored before the account exists, so that an account can always sign in."""
     site = site_of(request)
     envelope = envelope_of(request)

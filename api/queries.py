@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_type_hints
 from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import Parameter as QueryParameter
+from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
 from msgspec import defstruct
 from msgspec.structs import fields as struct_fields
@@ -88,8 +88,8 @@ def _parameter(spec: QuerySpec, name: str) -> Parameter:
     hint = get_type_hints(spec.cls, include_extras=True)[name]
     info = next(info for info in struct_fields(spec.cls) if info.name == name)
     if info.required:
-        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=hint)
-    annotation = Annotated[hint, QueryParameter(query=name, required=False)]
+        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=FromPath[hint])
+    annotation = Annotated[hint, QueryParameter(name=name, required=False)]
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=info.default)
 
 

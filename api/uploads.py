@@ -52,7 +52,7 @@ class IncomingFile:
         """Take a chunk; refuses the byte that passes MAX_ARCHIVE_BYTES."""
         self.size += len(chunk)
         if self.size > MAX_ARCHIVE_BYTES:
-            raise Refusal(413, "too_large", limit=MAX_ARCHIVE_BYTES)
+            raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
         self._pending += chunk
         if len(self._pending) >= _WRITE_BYTES:
             await self._flush()
@@ -93,7 +93,7 @@ async def receive_form(
                 if parser.closed:
                     break
     except MultipartError as error:
-        raise Refusal(400, "malformed", problem=str(error)) from error
+        raise Refusal(400, "malformed", details={"problem": str(error)}) from error
     if ARCHIVE not in form.seen:
         raise invalid(ARCHIVE, "is missing")
     await file.finish()

@@ -25,9 +25,7 @@ class OneSite:
 
     def run(self) -> int:
         """Run the site until a signal ends it; returns an exit status."""
-        self.folder.create()
-        with self.folder.lock():
-            return self.supervisor().run_until_signal()
+        return self.supervisor().run_until_signal()
 
     def supervisor(self) -> Supervisor:
         """The site's processes; the database is brought up to date before any of them starts."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, LiteralString, Protocol
+from typing import Any, LiteralString, Protocol, cast
 
-from litestar.testing import AsyncTestClient
+from httpx import ASGITransport, AsyncClient
 from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
@@ -216,7 +216,11 @@ class HttpLevel(LogLevel):
             new_id=_counted("new"),
         )
         app = build_app(lambda: nullcontext(site))
-        client = await stack.enter_async_context(AsyncTestClient(app))
+        await stack.enter_async_context(app.lifespan())
+        transport = ASGITransport(cast("Any", app))
+        client = await stack.enter_async_context(
+            AsyncClient(transport=transport, base_url="http://site")
+        )
         path = "/api/v1" + spec.path.format(**{n: getattr(command, n) for n in spec.path_fields})
         body = {
             name: to_builtins(value)

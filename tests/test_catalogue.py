@@ -1,5 +1,7 @@
 """The rules of series and chapters."""
 
+import pytest
+
 from commands.catalogue import (
     PAGES_PER_EVENT,
     ApproveChapter,
@@ -13,7 +15,7 @@ from commands.catalogue import (
     UnpublishSeries,
     UploadChapter,
 )
-from commands.kernel import SYSTEM
+from commands.kernel import SYSTEM, Command
 from domain.catalogue import (
     ChapterUploaded,
     Finding,
@@ -190,9 +192,9 @@ def test_nobody_rejects_their_own_upload(given: GivenEvents) -> None:
     given(*pending(by="meder")).when(REJECT, by="meder").then_rejected("own_upload")
 
 
-def test_what_is_being_processed_is_not_decided(given: GivenEvents) -> None:
-    given(created(), uploaded()).when(APPROVE, by="meder").then_rejected("chapter_not_pending")
-    given(created(), uploaded()).when(REJECT, by="meder").then_rejected("chapter_not_pending")
+@pytest.mark.parametrize("decision", [APPROVE, REJECT])
+def test_what_is_being_processed_is_not_decided(given: GivenEvents, decision: Command) -> None:
+    given(created(), uploaded()).when(decision, by="meder").then_rejected("chapter_not_pending")
 
 
 def test_what_is_approved_is_not_rejected(given: GivenEvents) -> None:
@@ -215,9 +217,9 @@ def test_an_uploader_decides_nothing(given: GivenEvents) -> None:
     given(*pending()).when(APPROVE, by="ben").then_rejected("permission_denied")
 
 
-def test_what_is_deleted_is_not_decided(given: GivenEvents) -> None:
-    given(*pending(), deleted).when(APPROVE, by="meder").then_rejected("chapter_deleted")
-    given(*pending(), deleted).when(REJECT, by="meder").then_rejected("chapter_deleted")
+@pytest.mark.parametrize("decision", [APPROVE, REJECT])
+def test_what_is_deleted_is_not_decided(given: GivenEvents, decision: Command) -> None:
+    given(*pending(), deleted).when(decision, by="meder").then_rejected("chapter_deleted")
 
 
 def test_the_uploader_deletes(given: GivenEvents) -> None:

@@ -29,18 +29,16 @@ def run_demo(data: Path, port: int, *, once: bool, as_json: bool) -> int:
     """Tell the story on a site in `data`; 0 only if every step held."""
     settings = replace(read_settings(os.environ), port=port)
     site = OneSite(data, settings)
-    site.folder.create()
-    with site.folder.lock():
-        supervisor = site.supervisor()
-        try:
-            supervisor.start()
-            summary = _tell(site, running_settings(data, settings))
-            _print(summary, data, as_json=as_json)
-            if not once and summary.held:
-                Console(stderr=True).print(f"Serving {summary.url} until Ctrl-C.")
-                return supervisor.run_until_signal()
-        finally:
-            supervisor.stop()
+    supervisor = site.supervisor()
+    try:
+        supervisor.start()
+        summary = _tell(site, running_settings(data, settings))
+        _print(summary, data, as_json=as_json)
+        if not once and summary.held:
+            Console(stderr=True).print(f"Serving {summary.url} until Ctrl-C.")
+            return supervisor.run_until_signal()
+    finally:
+        supervisor.stop()
     return 0 if summary.held else 1
 
 
