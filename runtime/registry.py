@@ -3,6 +3,7 @@
 from importlib import import_module
 
 from commands.kernel import COMMANDS, JOBS, POLICIES
+from domain.kernel import EVENTS
 from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
@@ -15,4 +16,4 @@ CONTEXTS = (
 for context in CONTEXTS:
     import_module(context)
 
-__all__ = ["COMMANDS", "JOBS", "MODELS", "POLICIES", "QUERIES"]
+__all__ = ["COMMANDS", "EVENTS", "JOBS", "MODELS", "POLICIES", "QUERIES"]

@@ -82,11 +82,12 @@ class Then:
     """What came of a command."""
 
     def __init__(self, handled: Handled) -> None:
-        self._events, self._refusal = handled
+        self.outcome = handled
 
     def then(self, *events: Event) -> None:
         """Exactly these events were appended."""
-        assert (list(self._events), self._refusal) == (list(events), "")
+        appended, refusal = self.outcome
+        assert (list(appended), refusal) == (list(events), "")
 
     def then_nothing(self) -> None:
         """It was answered, and nothing was appended."""
@@ -94,7 +95,8 @@ class Then:
 
     def then_rejected(self, code: str) -> None:
         """It was refused with this code, and nothing was appended."""
-        assert (list(self._events), self._refusal) == ([], code)
+        appended, refusal = self.outcome
+        assert (list(appended), refusal) == ([], code)
 
 
 class Given:
