@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from hashlib import sha256
 from inspect import Parameter
 from typing import Annotated, Any, get_type_hints
@@ -24,7 +23,16 @@ from api.site import Site, site_of
 from api.tokens import PREVIEW_SECONDS
 from commands.kernel import PermissionDenied
 from domain.kernel import context_of
-from projections.kernel import API, QUERIES, Asked, ListQuery, Query, QuerySpec, Viewer
+from projections.kernel import (
+    API,
+    QUERIES,
+    Asked,
+    ListQuery,
+    Query,
+    QuerySpec,
+    ReadModel,
+    Viewer,
+)
 
 POSITION = re.compile(r"[0-9]{1,18}")
 
@@ -102,24 +110,51 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
     if spec.needs is not None and not viewer.may(spec.needs):
         raise PermissionDenied(spec.needs)
     await _reach(request, site, spec)
-    now = site.clock()
     checkpoint = site.positions.current(spec.model) if spec.model else None
-    etag = _etag(spec, checkpoint, viewer, now) if checkpoint else None
-    if etag is not None and _matches(request, etag):
+    if spec.model is None or checkpoint is None:
+        return fresh(await _ask(request, query, viewer), None, private=bool(viewer.id))
+    etag = _etag(request, spec.model, checkpoint, viewer)
+    if _matches(request, etag):
         return unchanged(etag)
+    if viewer.id:
+        return fresh(await _ask(request, query, viewer), etag, private=True)
+    body = await _ask_shared(request, spec.model, checkpoint, query)
+    kept = Answer(spec.model, checkpoint.changed, body, etag)
+    site.answers.put(request.scope["path"], request.scope["query_string"], kept)
+    return fresh(body, etag, private=False)
+
+
+async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
+    """The answer from the database."""
+    site = site_of(request)
     async with site.pool.connection() as connection:
-        body = await query.answer(
+        return await query.answer(
             Asked(
                 connection=connection,
                 viewer=viewer,
                 path=request.scope["path"],
-                preview=lambda chapter_id: site.tokens.preview(chapter_id, now),
+                preview=lambda chapter_id: site.tokens.preview(chapter_id, site.clock()),
             )
         )
-    if spec.model and checkpoint and etag and not viewer.id:
-        kept = Answer(spec.model, checkpoint.changed, body, etag)
-        site.answers.put(request.scope["path"], request.scope["query_string"], kept)
-    return fresh(body, etag, private=bool(viewer.id))
+
+
+async def _ask_shared(
+    request: AnyRequest, model: type[ReadModel], checkpoint: Checkpoint, query: Query
+) -> bytes:
+    """The answer to anybody: from what another process was answered, or from the database."""
+    shared = site_of(request).shared
+    if shared is None:
+        return await _ask(request, query, Viewer())
+    key = (model.schema(), checkpoint.changed, _address(request))
+    body = await shared.get(*key)
+    if body is None:
+        body = await _ask(request, query, Viewer())
+        await shared.put(*key, body)
+    return body
+
+
+def _address(request: AnyRequest) -> bytes:
+    return request.scope["path"].encode() + b"?" + request.scope["query_string"]
 
 
 async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
@@ -132,19 +167,18 @@ async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
         await site.positions.reach(spec.model, int(wanted))
 
 
-def _etag(spec: QuerySpec, checkpoint: Checkpoint, viewer: Viewer, now: datetime) -> bytes | None:
-    """The read model's last change names the answer.
+def _etag(
+    request: AnyRequest, model: type[ReadModel], checkpoint: Checkpoint, viewer: Viewer
+) -> bytes:
+    """An address, and the last change of its read model, name an answer.
 
     A viewer's answers are the viewer's own, and hold signatures that go out of date.
     """
-    if spec.model is None:
-        return None
-    tag = f"{spec.model.schema()}-{checkpoint.changed}"
+    named = _address(request)
     if viewer.id:
-        hour = int(now.timestamp()) // PREVIEW_SECONDS
-        seen_by = f"{viewer.id} {' '.join(sorted(viewer.permissions))} {hour}"
-        tag += f"-{sha256(seen_by.encode()).hexdigest()[:16]}"
-    return f'"{tag}"'.encode()
+        hour = int(site_of(request).clock().timestamp()) // PREVIEW_SECONDS
+        named += f" {viewer.id} {' '.join(sorted(viewer.permissions))} {hour}".encode()
+    return f'"{model.schema()}-{checkpoint.changed}-{sha256(named).hexdigest()[:16]}"'.encode()
 
 
 def _matches(request: AnyRequest, etag: bytes) -> bool:
@@ -155,7 +189,7 @@ def _matches(request: AnyRequest, etag: bytes) -> bool:
 def matches(if_none_match: bytes, etag: bytes) -> bool:
     """Whether an If-None-Match header names this entity."""
     tags = [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
-    return etag in tags or b"*" in tags
+    return etag in tags
 
 
 def fresh(body: bytes, etag: bytes | None, *, private: bool) -> ASGIResponse:

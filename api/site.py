@@ -13,6 +13,7 @@ from psycopg_pool import AsyncConnectionPool
 from api.answers import AnswerCache
 from api.passwords import Passwords
 from api.positions import Positions
+from api.shared import SharedAnswers
 from api.tokens import Tokens
 from commands.bus import Bus
 from ingest.blobs import BlobStore
@@ -25,6 +26,7 @@ class Site(Struct, frozen=True, kw_only=True):
     pool: AsyncConnectionPool[AsyncConnection[Any]]
     positions: Positions
     answers: AnswerCache
+    shared: SharedAnswers | None = None
     tokens: Tokens
     passwords: Passwords
     blobs: BlobStore

@@ -15,24 +15,6 @@ from ingest.blobs import BlobStore, BlobStoreUnavailable, check_key
 
 STORE_THREADS = 8
 
-SCHEMA = """
-CREATE SCHEMA IF NOT EXISTS ingest;
-
-CREATE TABLE ingest.blobs (
-    key text COLLATE "C" PRIMARY KEY,
-    bytes bigint NOT NULL,
-    media_type text NOT NULL
-);
-
-CREATE TABLE ingest.blob_references (
-    owner text NOT NULL,
-    key text COLLATE "C" NOT NULL REFERENCES ingest.blobs,
-    held boolean NOT NULL,
-    PRIMARY KEY (owner, key)
-);
-
-CREATE INDEX blob_references_key ON ingest.blob_references (key);
-"""
 
 # The rules that everything below keeps:
 # - A reference changes only under its blob's row lock, and locks are taken in the order of keys.

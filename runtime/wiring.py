@@ -12,11 +12,13 @@ from psycopg_pool import AsyncConnectionPool
 from api.answers import AnswerCache
 from api.passwords import Passwords
 from api.positions import Positions
+from api.shared import SharedAnswers
 from api.site import Site
 from api.tokens import Tokens
 from commands.bus import Bus
 from commands.log import LogReader, LogWriter
-from ingest.blobs import BlobStore, DirectoryStore, S3Store
+from ingest.blobs import BlobStore, DirectoryStore
+from ingest.s3 import S3Store
 from runtime.ids import new_id
 from runtime.settings import Settings
 
@@ -75,6 +77,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
     async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
+        shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
         positions.start()
         try:
             yield Site(
@@ -82,6 +85,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 pool=pool,
                 positions=positions,
                 answers=AnswerCache(),
+                shared=shared,
                 tokens=Tokens(settings.need("secret")),
                 passwords=passwords,
                 blobs=open_store(settings),
@@ -92,3 +96,5 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         finally:
             await positions.stop()
             passwords.close()
+            if shared is not None:
+                await shared.close()

@@ -25,10 +25,10 @@ from ingest.blobs import (
     DirectoryStore,
     InvalidBlobKey,
     RangeNotSatisfiable,
-    S3Store,
     SourceUnreadable,
     check_key,
 )
+from ingest.s3 import S3Store
 from tests.s3 import LISTING_PAGE, S3Server
 
 BUCKET = "imprimatur"

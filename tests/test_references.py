@@ -5,21 +5,19 @@ import multiprocessing
 import os
 import random
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-import psycopg
 import pytest
 from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from ingest.blobs import BlobStoreUnavailable, DirectoryStore, InvalidBlobKey
-from ingest.references import SCHEMA, BlobReferences, StoredFile
-from runtime.embedded import EmbeddedPostgres
+from ingest.references import BlobReferences, StoredFile
+from tests.database import Server
 
 Pool = ConnectionPool[Connection[TupleRow]]
 MakePage = Callable[[str], StoredFile]
@@ -59,17 +57,9 @@ class DyingStore(DirectoryStore):
 
 
 @pytest.fixture(scope="module")
-def dsn() -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o755)
-        postgres = EmbeddedPostgres(Path(folder) / "data")
-        postgres.start()
-        try:
-            with psycopg.connect(postgres.dsn("owner")) as connection:
-                connection.execute(SCHEMA)
-            yield postgres.dsn("owner")
-        finally:
-            postgres.stop()
+def dsn(postgres: Server) -> Iterator[str]:
+    with postgres.database() as database:
+        yield database.owner
 
 
 @pytest.fixture

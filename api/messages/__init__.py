@@ -1,5 +1,6 @@
 """What people are told, in the languages that the site speaks."""
 
+import re
 import tomllib
 from functools import lru_cache
 from pathlib import Path
@@ -8,24 +9,29 @@ from babel import negotiate_locale
 
 LANGUAGES = ("en", "ky", "ar", "so")
 
+MAX_HEADER = 500
+"""How much of an Accept-Language header is looked at; a browser's has some 50 characters."""
+
+_RANGE = re.compile(r"\s*([a-z]{1,8}(?:-[a-z0-9]{1,8})*)\s*(?:;\s*q=(0(?:\.\d*)?|1(?:\.0*)?)\s*)?")
+
 
 @lru_cache
 def catalogue(language: str) -> dict[str, str]:
     """Every message of a language, by its code."""
-    return tomllib.loads((Path(__file__).parent / f"{language}.toml").read_text())
+    return tomllib.loads((Path(__file__).parent / f"{language}.toml").read_text("utf-8"))
+
+
+def language_of(accept_language: str) -> str:
+    """The best language for an Accept-Language header, English where none fits."""
+    return _negotiated(accept_language[:MAX_HEADER].lower())
 
 
 @lru_cache(maxsize=256)
-def language_of(accept_language: str) -> str:
-    """The best language for an Accept-Language header."""
-    wanted: list[tuple[float, str]] = []
-    for part in accept_language[:200].split(","):
-        tag, _, quality = part.strip().partition(";q=")
-        try:
-            wanted.append((-float(quality or 1), tag.strip()))
-        except ValueError:
-            continue
-    preferred = [tag for _, tag in sorted(wanted, key=lambda one: one[0])]
+def _negotiated(accept_language: str) -> str:
+    ranges = [_RANGE.fullmatch(part) for part in accept_language.split(",")]
+    weighed = [(float(found[2] or 1), found[1]) for found in ranges if found]
+    weighed.sort(key=lambda one: one[0], reverse=True)
+    preferred = [tag for quality, tag in weighed if quality > 0]
     return negotiate_locale(preferred, LANGUAGES, sep="-") or "en"
 
 
