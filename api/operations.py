@@ -10,7 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from api.commands import errors
 from api.site import Site, site_of
-from projections.kernel import API
+from projections.kernel import API, one
 
 READY_SECONDS = 2.0
 """How long the database may take before the site counts as not ready."""
@@ -18,6 +18,10 @@ READY_SECONDS = 2.0
 DATABASE_UP = Gauge("imprimatur_database_up", "Whether the database answers")
 LAG = Gauge("imprimatur_projection_lag", "Positions a read model is behind the log", ["model"])
 DEAD_LETTERS = Gauge("imprimatur_dead_letters", "Events set aside by a read model", ["model"])
+
+FAILED_JOBS = Gauge("imprimatur_failed_jobs", "Jobs that were given up after their last retry")
+
+_FAILED_JOBS_QUERY = "SELECT count(*) FROM jobs.procrastinate_jobs WHERE status = 'failed'"
 
 _LAG_QUERY = """
     SELECT model, version, (SELECT coalesce(max(position), 0) FROM log.events) - position,
@@ -68,6 +72,8 @@ async def measure(site: Site) -> tuple[dict[str, int], dict[str, int]]:
             dead_letters[f"{model}_{version}"] = set_aside
             LAG.labels(f"{model}_{version}").set(behind)
             DEAD_LETTERS.labels(f"{model}_{version}").set(set_aside)
+        (failed,) = await one(await connection.execute(_FAILED_JOBS_QUERY))
+        FAILED_JOBS.set(failed)
     return lag, dead_letters
 
 

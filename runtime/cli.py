@@ -23,7 +23,7 @@ from runtime.demo import run_demo
 from runtime.do import command_group
 from runtime.embedded import SiteNotRunning, read_dsn
 from runtime.migrate import migrate as apply_migrations
-from runtime.onesite import OneSite, running_settings
+from runtime.onesite import OneSite, PortTaken, running_settings
 from runtime.processes import run_api, run_projector, run_worker_process
 from runtime.readmodels import read_status, retry_dead_letters
 from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
@@ -35,6 +35,7 @@ EXPECTED = (
     KeyReused,
     NotFound,
     PermissionDenied,
+    PortTaken,
     Rejected,
     SettingInvalid,
     SettingMissing,

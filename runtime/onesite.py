@@ -1,6 +1,8 @@
 """A whole site in one folder: embedded PostgreSQL, blobs in a directory, every process a child."""
 
+import socket
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +15,14 @@ from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, Supervisor
 
 PARTS = ("api", "projector", "worker")
+
+
+PORT_SECONDS = 10.0
+"""How long an earlier site of ours may take to let go of its port."""
+
+
+class PortTaken(Exception):
+    """Something else listens on the port."""
 
 
 class OneSite:
@@ -29,6 +39,7 @@ class OneSite:
 
     def supervisor(self) -> Supervisor:
         """The site's processes; the database is brought up to date before any of them starts."""
+        await_port(self._given.host, self._given.port)
         self._postgres.start()
         try:
             migrate(self._postgres.dsn("owner"))
@@ -43,6 +54,20 @@ class OneSite:
 def _children(settings: Settings) -> Sequence[Child]:
     environment = environment_of(settings)
     return [Child(part, (sys.executable, "-m", "runtime.cli", part), environment) for part in PARTS]
+
+
+def await_port(host: str, port: int) -> None:
+    """Wait until the port is free; raises PortTaken when it stays taken."""
+    deadline = time.monotonic() + PORT_SECONDS
+    while True:
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise PortTaken(f"port {port} is taken; choose another with --port") from error
+            time.sleep(0.1)
+        else:
+            return
 
 
 def site_settings(folder: DataFolder, given: Settings) -> Settings:

@@ -1,25 +1,32 @@
 """The three processes of a site, each run until it is told to end."""
 
 import asyncio
+import logging
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
+import psycopg
 import uvloop
 from granian.constants import Interfaces
 from granian.log import LogLevels
 from granian.server.embed import Server
+from procrastinate.exceptions import ConnectorException
 
 from api.app import build_app
+from commands.log import LogUnavailable
 from projections.projector import Projector
 from runtime.logging import configure_logging
 from runtime.registry import MODELS
 from runtime.settings import Settings
 from runtime.wiring import open_site
-from runtime.worker import run_worker
+from runtime.worker import JobsStopped, run_worker
 
 BACKLOG = 1_024
+
+logger = logging.getLogger(__name__)
 
 
 def run_api(settings: Settings) -> None:
@@ -33,7 +40,7 @@ def run_api(settings: Settings) -> None:
         interface=Interfaces.ASGI,
         backlog=BACKLOG,
         websockets=False,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,  # below that, it calls itself experimental
     )
     _run(lambda ending: _serve(server, ending))
 
@@ -50,9 +57,15 @@ def run_projector(settings: Settings) -> None:
 
 
 def run_worker_process(settings: Settings) -> None:
-    """Run policies and jobs."""
+    """Run policies and jobs; with an exit status of 1 when the database was lost."""
     configure_logging(settings.log_level)
-    _run(lambda ending: _work(settings, ending))
+    lost = False
+    try:
+        _run(lambda ending: _work(settings, ending))
+    except* (psycopg.OperationalError, ConnectorException, JobsStopped, LogUnavailable):
+        logger.warning("the worker lost the database and ends", exc_info=True)
+        lost = True
+    sys.exit(lost)
 
 
 async def _wait(ending: asyncio.Event) -> None:

@@ -1,20 +1,18 @@
 """Runs the policies: each event once, its commands and jobs exactly once."""
 
-import asyncio
 import logging
 from collections.abc import Callable
 from typing import Any, LiteralString
 
-import psycopg
 from psycopg import AsyncConnection
 
-from commands.bus import Bus, Envelope
+from commands.bus import Bus, Envelope, KeyReused
 from commands.kernel import SYSTEM, Command, Job, NotFound, PolicySpec
+from commands.log import LogUnavailable
 from domain.kernel import RECORDED_COLUMNS, Recorded, Rejected, event_name, recorded
 
 BATCH = 500
 POLL_SECONDS = 0.5
-RECONNECT_SECONDS = 0.5
 
 _LEASE = 1_229_803_602
 
@@ -40,25 +38,17 @@ class Reactions:
         self._positions: dict[str, int] = {}
 
     async def run(self) -> None:
-        """React until cancelled."""
-        while True:
-            try:
-                async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
-                    await self._follow(connection)
-            except psycopg.OperationalError:
-                logger.warning("policies start over", exc_info=True)
-                await asyncio.sleep(RECONNECT_SECONDS)
+        """React until cancelled, or until the connection is lost."""
+        async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
+            await connection.execute("SELECT pg_advisory_lock(%s)", (_LEASE,))
+            await connection.execute("LISTEN imprimatur_log")
+            await self.open(connection)
+            while True:
+                if not await self.step(connection):
+                    async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
+                        pass
 
-    async def _follow(self, connection: AsyncConnection[Any]) -> None:
-        await connection.execute("SELECT pg_advisory_lock(%s)", (_LEASE,))
-        await connection.execute("LISTEN imprimatur_log")
-        await self._open(connection)
-        while True:
-            if not await self.step(connection):
-                async for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
-                    pass
-
-    async def _open(self, connection: AsyncConnection[Any]) -> None:
+    async def open(self, connection: AsyncConnection[Any]) -> None:
         """Take up where each policy stands; one that is new begins with the log."""
         await connection.execute(
             "INSERT INTO projections.policies (name) SELECT unnest(%s::text[])"
@@ -118,3 +108,5 @@ class Reactions:
             await self._bus.handle(command, envelope)
         except (Rejected, NotFound) as refusal:
             logger.warning("%s at position %d: %s", policy, event.position, refusal.code)
+        except KeyReused:  # the policy said something else when it first saw this event
+            logger.warning("%s has reacted to position %d before", policy, event.position)

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import psycopg
 from msgspec import convert, to_builtins
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
 from psycopg import AsyncConnection, Connection
@@ -38,8 +37,16 @@ logger = logging.getLogger(__name__)
 Handler = Callable[[Any, str], Awaitable[None]]
 
 
+class JobsStopped(Exception):
+    """The runner of jobs ended by itself, as it does when it loses the database."""
+
+
 async def run_worker(settings: Settings) -> None:
-    """Work until cancelled."""
+    """Work until cancelled, or until a connection to the database is lost.
+
+    A job whose end could not be noted down counts as being worked on for as long as its worker
+    lives; so a worker that lost the database ends, and the next one takes up what it had in hand.
+    """
     dsn = make_conninfo(settings.need("dsn"), options="-c search_path=jobs")
     connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=CONCURRENCY + 4)
     app = App(connector=connector)
@@ -65,16 +72,7 @@ async def run_worker(settings: Settings) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reactions.run())
             tasks.create_task(_revive_stalled(app))
-            tasks.create_task(
-                app.run_worker_async(
-                    concurrency=CONCURRENCY,
-                    install_signal_handlers=False,
-                    delete_jobs="successful",
-                    fetch_job_polling_interval=1.0,
-                    update_heartbeat_interval=HEARTBEAT_SECONDS,
-                    stalled_worker_timeout=STALLED_SECONDS,
-                )
-            )
+            tasks.create_task(_run_jobs(app))
 
 
 def _register(app: App, ingest: ChapterIngest) -> None:
@@ -106,16 +104,22 @@ def _deferral(app: App) -> Callable[[AsyncConnection[Any], list[Job]], Awaitable
     return defer
 
 
+async def _run_jobs(app: App) -> None:
+    await app.run_worker_async(
+        concurrency=CONCURRENCY,
+        install_signal_handlers=False,
+        delete_jobs="successful",
+        fetch_job_polling_interval=1.0,
+        update_heartbeat_interval=HEARTBEAT_SECONDS,
+        stalled_worker_timeout=STALLED_SECONDS,
+    )
+    raise JobsStopped
+
+
 async def _revive_stalled(app: App) -> None:
     """Queue again what a worker had in hand when it died."""
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
-        try:
-            stalled = await app.job_manager.get_stalled_jobs(
-                seconds_since_heartbeat=STALLED_SECONDS
-            )
-            for job in stalled:
-                logger.warning("job %s stalled; it is queued again", job.id)
-                await app.job_manager.retry_job(job)
-        except psycopg.OperationalError:
-            logger.warning("stalled jobs are not known for now", exc_info=True)
+        for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
+            logger.warning("job %s stalled; it is queued again", job.id)
+            await app.job_manager.retry_job(job)
