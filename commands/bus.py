@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -104,7 +104,6 @@ class Bus:
         EventTooLarge, LogUnavailable.
         """
         spec = COMMANDS[type(command)]
-        fingerprint = _fingerprint(spec, command, envelope.actor)
         if spec.new_id and not getattr(command, spec.new_id):
             command = structs.replace(command, **{spec.new_id: self._new_id()})
         command_id = envelope.command_id or self._new_id()
@@ -120,6 +119,7 @@ class Bus:
                 continue  # a no is never given on remembered states alone
             if not decision.events and envelope.command_id is None:
                 return decision.answer(decision.position)
+            fingerprint = _fingerprint(spec, command, envelope.actor)
             append = decision.append(spec, envelope, command_id, fingerprint)
             match await asyncio.wrap_future(self._writer.append(append)):
                 case Appended(first=first, last=last):
@@ -147,13 +147,12 @@ class Bus:
         self, spec: CommandSpec, command: Command, envelope: Envelope, *, fresh: bool
     ) -> "_Decision":
         at = self._clock()
-        read: dict[str, Loaded] = {}
+        read: list[Loaded] = []
         permissions: frozenset[str] = frozenset()
         if envelope.actor != SYSTEM:
-            read["actor"] = await self._states.load(
-                envelope.tenant, Person, envelope.actor, fresh=fresh
-            )
-            permissions = authorize(spec, cast("Person", read["actor"].state), at)
+            account = await self._states.load(envelope.tenant, Person, envelope.actor, fresh=fresh)
+            permissions = authorize(spec, cast("Person", account.state), at)
+            read.append(account)
         declared: dict[str, Loaded] = {}
         for name, state in spec.reads.items():
             key = key_of(name, command, envelope.actor, declared)
@@ -163,18 +162,19 @@ class Bus:
                 else await self._states.load(envelope.tenant, state, key, fresh=fresh)
             )
         ctx = Context(actor=envelope.actor, at=at, permissions=permissions)
+        read.extend(declared.values())
         new_id = getattr(command, spec.new_id) if spec.new_id else ""
         try:
             events = decide(command, declared, ctx)
         except Rejected as rejection:
-            return _Decision(read | declared, (), new_id, rejection)
-        return _Decision(read | declared, events, new_id)
+            return _Decision(read, (), new_id, rejection)
+        return _Decision(read, events, new_id)
 
 
 class _Decision(Struct, frozen=True):
     """What came of a command, and every stream that it rests on."""
 
-    read: dict[str, Loaded]
+    read: Sequence[Loaded]
     events: tuple[Event, ...]
     new_id: str
     rejection: Rejected | None = None
@@ -182,7 +182,7 @@ class _Decision(Struct, frozen=True):
     @property
     def position(self) -> int:
         """Where the streams that were read stand."""
-        return max((loaded.position for loaded in self.read.values()), default=0)
+        return max((loaded.position for loaded in self.read), default=0)
 
     def append(
         self, spec: CommandSpec, envelope: Envelope, command_id: str, fingerprint: str
@@ -199,7 +199,7 @@ class _Decision(Struct, frozen=True):
             causation_id=envelope.causation_id,
             fingerprint=fingerprint,
             outcome=json.encode(kept).decode(),
-            reads=[Read(loaded.stream, loaded.version) for loaded in self.read.values()],
+            reads=[Read(loaded.stream, loaded.version) for loaded in self.read],
             events=[
                 NewEvent(stream_of_event(event), event_name(type(event)), encode(event))
                 for event in self.events
@@ -227,9 +227,11 @@ class _States:
             raise NotFound(category(state))
         stream = stream_of(state, key)
         known = self._cache.get((tenant, stream))
-        if known is not None and not fresh:
+        if not fresh and known is not None:
             self._cache.move_to_end((tenant, stream))
             return known
+        if not fresh and state.claim:
+            return Loaded(stream, state())  # a name is free, most times
         loaded = known or Loaded(stream, state())
         for recorded in await self._reader.stream(tenant, stream, after=loaded.version):
             loaded = Loaded(
@@ -242,10 +244,10 @@ class _States:
         return loaded
 
     def advance(
-        self, tenant: str, read: Mapping[str, Loaded], events: tuple[Event, ...], first: int
+        self, tenant: str, read: Sequence[Loaded], events: tuple[Event, ...], first: int
     ) -> None:
         """Fold events just appended into the states that were read for them."""
-        by_stream = {loaded.stream: loaded for loaded in read.values()}
+        by_stream = {loaded.stream: loaded for loaded in read}
         for position, event in enumerate(events, first):
             if known := by_stream.get(stream_of_event(event)):
                 by_stream[known.stream] = Loaded(

@@ -214,7 +214,7 @@ class LogProcessRecorder(
         return positions
 
     def _announce(self) -> None:
-        """Wake the followers; they poll as well, so a lost wake-up costs only time."""
+        """Wake the followers; a wake-up that is lost is made good by the next."""
         try:
             with self.datastore.get_connection() as connection:
                 connection.execute(ANNOUNCE)

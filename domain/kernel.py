@@ -112,6 +112,7 @@ def event_name(cls: type[Event]) -> str:
     return f"{context_of(cls)}.{cls.__name__}"
 
 
+@cache
 def category(cls: type[State]) -> str:
     """The first part of the names of a state's streams, as in `chapter-<id>`."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

@@ -1,6 +1,7 @@
 """The eventsourcing library on the log: its own test cases, unchanged, and its applications."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -271,6 +272,34 @@ def test_tracking_twice_records_no_events(factory: Factory) -> None:
     with pytest.raises(IntegrityError):
         recorder.insert_events([stored()], **TRACKING)
     assert recorder.max_notification_id() == 1
+
+
+def test_a_lost_answer_is_asked_for_again(
+    factory: Factory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transaction = factory.datastore.transaction
+    losses = iter([OperationalError("the connection broke after the commit")])
+
+    @contextmanager
+    def losing(*, commit: bool) -> Generator[psycopg.Cursor[Any]]:
+        with transaction(commit=commit) as cursor:
+            yield cursor
+        for loss in losses:
+            raise loss
+
+    recorder = factory.process_recorder()
+    monkeypatch.setattr(factory.datastore, "transaction", losing)
+    assert recorder.insert_events([stored()], **TRACKING) == [1]
+    assert recorder.max_notification_id() == 1
+
+
+def test_process_applications_wake_their_followers(factory: Factory) -> None:
+    recorder = factory.process_recorder()
+    with recorder.subscribe() as subscription:
+        for version in (1, 2):
+            tracking = Tracking("upstream", version)
+            recorder.insert_events([happened := stored(version=version)], tracking=tracking)
+            assert next(subscription).originator_id == happened.originator_id
 
 
 def test_a_log_that_is_not_migrated(database: Database, env: dict[str, str]) -> None:
