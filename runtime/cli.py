@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import get_args
 
 import click
+import psycopg
 from msgspec import ValidationError, convert
 from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from api.errors import refusal_of
+from api.messages import message
 from api.people import Password
 from commands.bus import KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
@@ -42,6 +45,7 @@ EXPECTED = (
     SiteNotRunning,
     UnknownActor,
     ValidationError,
+    psycopg.OperationalError,
 )
 """What a person can mend: said in one line, without a traceback."""
 
@@ -61,7 +65,7 @@ def cli() -> None:
 def settings_for(data: Path | None) -> Settings:
     """The environment's settings, or those of the embedded site that runs in a folder."""
     settings = read_settings(os.environ)
-    if data is None and settings.dsn:
+    if data is None and (settings.dsn or settings.admin_dsn):
         return settings
     return running_settings(data or default_data_folder("site"), settings)
 
@@ -167,8 +171,17 @@ def main() -> None:
     try:
         cli()
     except EXPECTED as error:
-        Console(stderr=True).print(f"imprimatur: {error or type(error).__name__}", style="red")
+        console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+        console.print(f"imprimatur: {_in_a_line(error)}", style="red")
         sys.exit(1)
+
+
+def _in_a_line(error: Exception) -> str:
+    refusal = refusal_of(error)
+    if refusal is None:
+        return " ".join(str(error).split())
+    details = [f"{name}: {value}" for name, value in refusal.details.items()]
+    return f"{message(refusal.code, '')} ({', '.join([refusal.code, *details])})"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,388 @@
+"""The files of the deployment agree with the code, and with each other."""
+
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import click
+import pytest
+import yaml
+from litestar import Litestar
+from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct, json
+
+from api.app import MAX_BODY_BYTES, build_app
+from api.messages import catalogue
+from api.site import Site
+from api.uploads import MAX_ARCHIVE_BYTES, MAX_FIELD_BYTES, MAX_FIELDS
+from runtime.cli import cli
+from runtime.migrate import APP_ROLE
+from runtime.settings import PREFIX, Settings, read_settings
+from runtime.wiring import open_store
+
+ROOT = Path(__file__).parent.parent
+Service = dict[str, Any]
+
+NEEDS = {
+    "migrate": ("dsn", "admin_dsn"),
+    "api": ("dsn", "secret", "scratch_dir", "s3_bucket"),
+    "projector": ("dsn",),
+    "worker": ("dsn", "scratch_dir", "s3_bucket"),
+}
+"""The services that run the image, and what each asks of its settings."""
+
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([?-])([^}]*))?\}")
+_URL = re.compile(r"http://127\.0\.0\.1:(\d+)(/[\w/]+)")
+_TOKEN = re.compile(r"""#[^\n]*|([{};])|"([^"]*)"|'([^']*)'|([^\s{};"']+)""")
+
+
+def text_of(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def filled(value: Any) -> Any:
+    """A value of compose.yaml with a placeholder of its own for each variable it requires."""
+
+    def fill(found: re.Match[str]) -> str:
+        name, kind, rest = found.groups()
+        assert kind, f"{name} may be missing without a word"
+        assert rest, f"{name} has neither a message nor a default"
+        return f"{name.lower()}-{'x' * 32}" if kind == "?" else rest
+
+    match value:
+        case dict():
+            return {k: filled(v) for k, v in cast("dict[str, Any]", value).items()}
+        case list():
+            return [filled(one) for one in cast("list[Any]", value)]
+        case str():
+            return _VARIABLE.sub(fill, value)
+        case _:
+            return value
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load(text_of("compose.yaml"))
+SERVICES: dict[str, Service] = filled(COMPOSE["services"])
+
+
+def settings_of(name: str) -> Settings:
+    return read_settings({k: str(v) for k, v in SERVICES[name]["environment"].items()})
+
+
+def health_words(name: str) -> list[str]:
+    kind, *words = SERVICES[name]["healthcheck"]["test"]
+    assert kind == "CMD"
+    return words
+
+
+def is_one_shot(name: str) -> bool:
+    awaited = "service_completed_successfully"
+    waiting = [service.get("depends_on", {}).get(name) for service in SERVICES.values()]
+    return SERVICES[name]["restart"] == "no" and {"condition": awaited} in waiting
+
+
+def dockerfile() -> list[list[str]]:
+    """The instructions of the Dockerfile as words."""
+    lines = [line for line in text_of("Dockerfile").splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ")
+    return [shlex.split(line) for line in joined.splitlines() if line.strip()]
+
+
+def copied() -> list[str]:
+    """What the Dockerfile copies from the project."""
+    copies = [words[1:-1] for words in dockerfile() if words[0] == "COPY"]
+    return [source for words in copies if "--from" not in words[0] for source in words]
+
+
+class Directive(Struct, frozen=True):
+    """A directive of nginx.conf, with those of its block."""
+
+    name: str
+    values: tuple[str, ...] = ()
+    block: tuple["Directive", ...] = ()
+
+    def all(self, name: str) -> list["Directive"]:
+        return [one for one in self.block if one.name == name]
+
+    def value(self, name: str) -> str:
+        (only,) = self.all(name)
+        return only.values[0]
+
+    def location(self, path: str) -> "Directive":
+        """The location nginx chooses: an exact one, the first expression, the longest prefix."""
+        locations = {one.values: one for one in self.all("location")}
+        if exact := locations.get(("=", path)):
+            return exact
+        for values, location in locations.items():
+            if values[0] == "~" and re.search(values[1], path):
+                return location
+        prefixes = [values for values in locations if len(values) == 1]
+        return locations[max((one for one in prefixes if path.startswith(one[0])), key=str)]
+
+
+def _tokens(text: str) -> Iterator[str]:
+    for mark, double, single, bare in _TOKEN.findall(text):
+        if mark or bare:
+            yield mark or bare
+        elif double or single:
+            yield f'"{double or single}'
+
+
+def _block(tokens: Iterator[str]) -> Iterator[Directive]:
+    words: list[str] = []
+    for token in tokens:
+        if token == "}":
+            return
+        if token in "{;":
+            block = tuple(_block(tokens)) if token == "{" else ()
+            yield Directive(words[0], tuple(words[1:]), block)
+            words = []
+        else:
+            words.append(token.removeprefix('"'))
+
+
+(HTTP,) = Directive("", block=tuple(_block(_tokens(text_of("deploy/nginx.conf"))))).all("http")
+PUBLIC, INTERNAL = HTTP.all("server")
+
+
+def size(text: str) -> int:
+    assert text.endswith("m")
+    return int(text[:-1]) * 1024**2
+
+
+def never_opened() -> AbstractAsyncContextManager[Site]:
+    raise AssertionError("the routes are there before the site is")
+
+
+def handlers(app: Litestar) -> Iterator[tuple[str, HTTPRouteHandler]]:
+    """Every route of the application with an example of its address."""
+    for route in app.routes:
+        for handler in getattr(route, "route_handlers", ()):
+            yield re.sub(r"\{[^}]+\}", "x", route.path), handler
+
+
+HANDLERS = list(handlers(build_app(never_opened)))
+READABLE = {path for path, handler in HANDLERS if "GET" in handler.http_methods}
+
+
+def check_command(words: list[str]) -> None:
+    """Raises where the command line knows no such command or option."""
+    program, *words = words
+    assert program == "imprimatur"
+    command: click.Command = cli
+    while isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    command.make_context(program, words)
+
+
+def test_every_command_is_one_of_the_command_line() -> None:
+    assert {name for name, one in SERVICES.items() if "build" in one} == set(NEEDS)
+    for name in NEEDS:
+        check_command(SERVICES[name]["command"])
+        assert SERVICES[name]["command"][1] == name
+    for name in ("projector", "worker"):
+        check_command(health_words(name))
+    check_command(json.decode(" ".join(text_of("Dockerfile").split("CMD ")[1:]), type=list[str]))
+
+
+def test_the_readme_tells_commands_that_exist() -> None:
+    told = re.findall(r"run --rm (?:-T )?(\w+) (imprimatur .*)", text_of("deploy/README.md"))
+    assert told
+    for service, command in told:
+        assert service in NEEDS
+        check_command(command.split())
+
+
+def test_every_setting_is_read_and_suffices() -> None:
+    for name, needed in NEEDS.items():
+        settings = settings_of(name)
+        for setting in needed:
+            settings.need(setting)
+        if settings.s3_bucket:
+            open_store(settings)
+    for name in SERVICES.keys() - NEEDS:
+        given: Mapping[str, Any] = SERVICES[name].get("environment", {})
+        assert not [variable for variable in given if variable.startswith(PREFIX)]
+
+
+def test_no_secret_is_written_down() -> None:
+    secret = re.compile(r"PASSWORD|SECRET|DSN")
+    for name, service in COMPOSE["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if secret.search(variable):
+                assert ":?" in value, (name, variable)
+    for instruction, *words in dockerfile():
+        assert instruction not in ("ARG", "ENV") or not secret.search(" ".join(words))
+
+
+def test_ports_agree() -> None:
+    api = settings_of("api")
+    assert api.host == "0.0.0.0"  # noqa: S104 inside its container
+    (upstream,) = HTTP.all("upstream")
+    assert upstream.values == ("api",)
+    assert upstream.value("server") == f"api:{api.port}"
+    assert [words[1:] for words in dockerfile() if words[0] == "EXPOSE"] == [[str(api.port)]]
+    published = {name: one["ports"] for name, one in SERVICES.items() if "ports" in one}
+    assert published == {"nginx": [f"127.0.0.1:8080:{PUBLIC.value('listen')}"]}
+    assert INTERNAL.value("listen") != PUBLIC.value("listen")
+
+
+def test_health_is_asked_where_it_is_answered() -> None:
+    def asked(name: str) -> tuple[str, str]:
+        (found,) = _URL.findall(" ".join(health_words(name)))
+        return found
+
+    port, path = asked("api")
+    assert port == str(settings_of("api").port)
+    assert path in READABLE
+    port, path = asked("nginx")
+    assert port == PUBLIC.value("listen")
+    assert PUBLIC.location(path).value("return") == "200"
+    port, path = asked("s3")
+    command = SERVICES["s3"]["command"]
+    assert command[command.index("--port") + 1] == f":{port}"
+    assert command[command.index("--health") + 1] == path
+
+
+def test_every_service_is_healthy_or_ends() -> None:
+    for name, service in SERVICES.items():
+        assert ("healthcheck" in service) != is_one_shot(name), name
+        for awaited, condition in service.get("depends_on", {}).items():
+            ending = "service_completed_successfully" if is_one_shot(awaited) else "service_healthy"
+            assert condition == {"condition": ending}, (name, awaited)
+
+
+def test_nginx_hands_every_route_on() -> None:
+    for path, handler in HANDLERS:
+        if path == "/metrics":
+            continue
+        limit = MAX_BODY_BYTES
+        for address in (path, f"{path}/"):
+            location = PUBLIC.location(address)
+            assert location.value("proxy_pass") == "http://api", address
+            if handler.resolve_request_max_body_size() is None:
+                assert location.value("proxy_request_buffering") == "off", address
+                limit = MAX_ARCHIVE_BYTES + 2 * MAX_FIELDS * MAX_FIELD_BYTES
+            assert size(location.value("client_max_body_size")) >= limit, address
+
+
+def test_some_route_takes_archives() -> None:
+    """Otherwise the limit above would hold for none."""
+    unlimited = {path for path, one in HANDLERS if one.resolve_request_max_body_size() is None}
+    assert unlimited == {"/api/v1/series/x/chapters"}
+
+
+def test_metrics_are_for_the_inside_only() -> None:
+    assert "/metrics" in READABLE
+    assert INTERNAL.location("/metrics").value("proxy_pass") == "http://api"
+    for server, path in ((PUBLIC, "/metrics"), (PUBLIC, "/"), (INTERNAL, "/api/v1/health")):
+        assert server.location(path).value("return") == "404"
+
+
+def test_nginx_answers_in_the_words_of_the_api() -> None:
+    answers = [one.all("return")[0].values for one in PUBLIC.all("location") if one.all("return")]
+    envelopes = [(int(values[0]), json.decode(values[1])) for values in answers if len(values) > 1]
+    assert {status for status, _ in envelopes} == {404, 413, 503}
+    for _, envelope in envelopes:
+        assert envelope.keys() == {"error", "timestamp", "request_id"}
+        assert envelope["error"]["message"] == catalogue("en")[envelope["error"]["code"]]
+    handled = {values for one in PUBLIC.all("error_page") for values in one.values}
+    assert {"404", "413", "502", "504"} <= handled
+
+
+def test_images_are_pinned() -> None:
+    froms = [words[1] for words in dockerfile() if words[0] == "FROM"]
+    assert len(froms) == 2
+    for image in [*froms, *(service["image"] for service in SERVICES.values())]:
+        assert re.search(r":v?\d+\.\d+[\w.-]*$", image), image
+
+
+def test_the_image_runs_as_an_ordinary_user() -> None:
+    stages = "\n".join(" ".join(words) for words in dockerfile()).split("FROM ")
+    users = re.findall(r"^USER (\d+)", stages[-1], re.MULTILINE)
+    assert users
+    assert int(users[-1]) > 0
+    assert f"--uid {users[-1]}" in stages[-1]
+    scratch = settings_of("api").scratch_dir
+    assert re.search(rf"install --directory --owner=imprimatur .* {scratch}$", stages[-1], re.M)
+
+
+def test_the_image_holds_the_product_and_no_more() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert set(copied()) == {"pyproject.toml", "README.md", *packages}
+    assert all((ROOT / source).exists() for source in copied())
+    first, *others = text_of(".dockerignore").split()
+    assert first == "*"
+    assert {one for one in others if one.startswith("!")} == {f"!{one}" for one in copied()}
+    installs = [words for words in dockerfile() if words[0] == "RUN" and "pip" in words]
+    assert len(installs) == 3
+    assert not {"--extra", "--all-extras", "--group"} & {word for one in installs for word in one}
+
+
+def test_containers_can_change_their_volumes_only() -> None:
+    for name, service in SERVICES.items():
+        assert service["read_only"], name
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        for volume in service.get("volumes", ()):
+            source, target, *mode = volume.split(":")
+            if source.startswith("."):
+                assert (ROOT / source).is_file(), volume
+                assert mode == ["ro"], volume
+            else:
+                assert source in COMPOSE["volumes"], volume
+                assert mode == [], volume
+            assert target not in service["tmpfs"], volume
+    for name in ("api", "worker"):
+        assert f"scratch:{settings_of(name).scratch_dir}" in SERVICES[name]["volumes"]
+
+
+def test_only_nginx_stands_between_the_parts_and_the_outside() -> None:
+    assert COMPOSE["networks"]["back"] == {"internal": True}
+    outside = {name for name, one in SERVICES.items() if "front" in one.get("networks", ())}
+    assert outside == {"nginx", "api"}
+    assert SERVICES["nginx"]["networks"] == ["front"]
+
+
+def test_roles_and_passwords_of_the_database_agree() -> None:
+    script = text_of("deploy/postgres-init.sql")
+    given = SERVICES["postgres"]["environment"]
+    passwords = {
+        name: given[variable] for name, variable in re.findall(r"getenv (\w+) (\w+)", script)
+    }
+    roles = dict(re.findall(r"CREATE ROLE (\w+) LOGIN PASSWORD :'(\w+)'", script))
+    owner, name = re.findall(r"CREATE DATABASE (\w+) OWNER (\w+)", script)[0][::-1]
+    assert set(roles) == {APP_ROLE, owner}
+    for service in NEEDS:
+        dsn = urlsplit(settings_of(service).dsn)
+        assert (dsn.username, dsn.password) == (APP_ROLE, passwords[roles[APP_ROLE]])
+        assert (dsn.hostname, dsn.port, dsn.path) == ("postgres", 5432, f"/{name}")
+    admin = urlsplit(settings_of("migrate").admin_dsn)
+    assert (admin.username, admin.password) == (owner, passwords[roles[owner]])
+    assert (admin.hostname, admin.path) == ("postgres", f"/{name}")
+    knowing = {one for one in SERVICES if passwords[roles[owner]] in str(SERVICES[one])}
+    assert knowing == {"postgres", "migrate"}
+    assert f"--dbname={name}" in health_words("postgres")
+
+
+def test_the_blob_store_is_the_one_that_is_asked() -> None:
+    command = SERVICES["s3"]["command"]
+    given = SERVICES["s3"]["environment"]
+    for name in ("api", "worker"):
+        settings = settings_of(name)
+        assert settings.s3_endpoint == f"http://s3{command[command.index('--port') + 1]}"
+        assert settings.s3_access_key == given["ROOT_ACCESS_KEY_ID"]
+        assert settings.s3_secret_key == given["ROOT_SECRET_ACCESS_KEY"]
+        assert SERVICES["bucket"]["entrypoint"][-1] == f"{command[-1]}/{settings.s3_bucket}"
+    assert SERVICES["bucket"]["volumes"] == SERVICES["s3"]["volumes"] == [f"blobs:{command[-1]}"]
+
+
+@pytest.mark.parametrize("text", ["${NAME}", "${NAME:?}", "${NAME:-}"])
+def test_a_variable_says_what_it_is_for(text: str) -> None:
+    with pytest.raises(AssertionError):
+        filled([text])
