@@ -4,17 +4,21 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import swagger_ui
 from litestar import Litestar
 from litestar.config.compression import CompressionConfig
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
-from litestar.openapi.spec import Components, SecurityScheme
+from litestar.openapi.spec import Components, Schema, SecurityScheme
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.plugins import OpenAPISchemaPlugin
 from litestar.plugins.prometheus import PrometheusConfig
 from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
+from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
 from api.commands import ApiRequest, command_routes
@@ -62,10 +66,22 @@ def build_app(open_site: OpenSite) -> Litestar:
         ],
         compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
         openapi_config=_documentation(),
+        plugins=[Tuples()],
         request_class=ApiRequest,
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
+
+
+class Tuples(OpenAPISchemaPlugin):
+    """Documents `tuple[X, ...]` as an array of X, which Litestar takes for a choice."""
+
+    def is_plugin_supported_field(self, field_definition: FieldDefinition) -> bool:
+        return field_definition.origin is tuple
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        items = schema_creator.for_field_definition(field_definition.inner_types[0])
+        return Schema(type=OpenAPIType.ARRAY, items=items)
 
 
 def _documentation() -> OpenAPIConfig:

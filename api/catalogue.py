@@ -1,22 +1,30 @@
 """What is not plain about the catalogue: archives coming in, images going out."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from litestar import Request, Response, get, post, put
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.params import FromPath, QueryParameter
 from litestar.response import Stream
 from msgspec import Struct, ValidationError, convert
 
 from api.commands import Accepted, accepted, envelope_of, errors
-from api.errors import AnyRequest, Refusal, field_problem
+from api.errors import AnyRequest, Refusal, field_problem, refuse_nul
 from api.identity import TENANT, viewer_of
+from api.queries import documented
 from api.site import Site, site_of
-from api.uploads import MAX_ARCHIVE_BYTES, IncomingFile, receive_body, receive_form
+from api.uploads import (
+    MAX_ARCHIVE_BYTES,
+    IncomingFile,
+    drain,
+    receive_body,
+    receive_form,
+)
 from commands.bus import Envelope, Outcome
 from commands.catalogue import UploadChapter
 from commands.kernel import NotFound, PermissionDenied
@@ -129,11 +137,12 @@ async def upload_chapter(
 async def upload_chapter_body(
     series_id: FromPath[str],
     request: Request[Any, Any, Any],
-    number: FromQuery[ChapterNumber],
-    volume: FromQuery[VolumeNumber | None] = None,
-    title: FromQuery[Title | None] = None,
-    language: FromQuery[Language | None] = None,
+    number: Annotated[ChapterNumber, documented(ChapterNumber)],
+    volume: Annotated[VolumeNumber | None, documented(VolumeNumber)] = None,
+    title: Annotated[Title | None, documented(Title)] = None,
+    language: Annotated[Language | None, documented(Language)] = None,
 ) -> Response[Accepted]:
+    refuse_nul(request)
     site, envelope, series = await _admit(request, series_id)
     unknown = request.query_params.keys() - set(ChapterFields.__struct_fields__)
     if unknown:
@@ -141,14 +150,22 @@ async def upload_chapter_body(
         raise Refusal(400, "validation_failed", field_errors=problems)
     if request.content_type[0] not in ("application/zip", "application/octet-stream"):
         raise Refusal(415, "unsupported_media_type")
-    fields = ChapterFields(number=number, volume=volume, title=title, language=language)
+    fields = _fields({"number": number, "volume": volume, "title": title, "language": language})
     with IncomingFile(site.scratch) as file:
         await receive_body(request.stream(), file)
         return await _hand_in(site, envelope, series_id, series, fields, file)
 
 
 async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
-    """Refuse before the archive is read what would be refused after it."""
+    """Refuse before the archive is taken what would be refused after it."""
+    try:
+        return await _check(request, series_id)
+    except Exception:
+        await drain(request.stream())
+        raise
+
+
+async def _check(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
     envelope = envelope_of(request)
     site = site_of(request)
     viewer = await viewer_of(request)
@@ -163,7 +180,7 @@ async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
     return site, envelope, series
 
 
-def _fields(given: dict[str, str]) -> ChapterFields:
+def _fields(given: Mapping[str, Any]) -> ChapterFields:
     try:
         return convert(given, ChapterFields, strict=False)
     except ValidationError as error:
@@ -206,7 +223,8 @@ async def _hand_in(
     operation_id="getImage",
     summary="Get a page's image or thumbnail.",
     tags=["catalogue"],
-    responses=errors(400, 401, 403, 404, 503),
+    responses={200: ResponseSpec(bytes, media_type="image/*", generate_examples=False)}
+    | errors(400, 401, 403, 404, 503),
 )
 async def get_image(
     chapter_id: FromPath[str],
@@ -216,6 +234,7 @@ async def get_image(
         str, QueryParameter(description="Opens a chapter that is not public yet")
     ] = "",
 ) -> Stream:
+    refuse_nul(request)
     site = site_of(request)
     public = await _admit_image(request, chapter_id, name, preview)
     reader = await asyncio.to_thread(site.blobs.open, page_key(name))

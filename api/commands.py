@@ -25,6 +25,9 @@ IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 
 CORRELATION_ID = IDEMPOTENCY_KEY
 
+NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""How JSON writes the one character that PostgreSQL can't keep in a text."""
+
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
     """The answer to a command: the position that shows its effect, and the id it created."""
@@ -43,11 +46,13 @@ class ApiRequest(Request[Any, Any, Any]):
         raw = await self.body()
         if raw and self.content_type[0] != "application/json":
             raise Refusal(415, "unsupported_media_type")
+        if NUL.search(raw):
+            raise Refusal(400, "malformed", details={"problem": "a text holds NUL"})
         try:
             return json.decode(raw or b"{}", type=body)
         except ValidationError as error:
             raise field_problem(error) from error
-        except MsgspecError as error:
+        except (MsgspecError, UnicodeDecodeError) as error:
             raise Refusal(400, "malformed", details={"problem": str(error)}) from error
 
 
@@ -148,7 +153,7 @@ def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]
     async def handle(request: ApiRequest, data: Any = None, **path: str) -> Response[Accepted]:
         if body is None and await request.body() not in (b"", b"{}"):
             raise invalid("", "this command takes no body")
-        if spec.method == "PATCH" and not _says_anything(data):
+        if spec.method == "PATCH" and not (data and _says_anything(data)):
             raise Refusal(400, "empty_patch")
         given = {name: getattr(data, name) for name in spec.body_fields} if data else {}
         outcome = await site_of(request).bus.handle(spec.cls(**given, **path), envelope_of(request))

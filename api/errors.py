@@ -70,6 +70,12 @@ def invalid(field: str, problem: str) -> Refusal:
     return Refusal(400, "validation_failed", field_errors={field: [problem]})
 
 
+def refuse_nul(request: AnyRequest) -> None:
+    """Refuse an address with a NUL, which PostgreSQL can't keep in a text."""
+    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
+        raise Refusal(400, "malformed", details={"problem": "the address holds NUL"})
+
+
 def request_id(scope: Scope) -> str:
     """The id that the answer, the log lines and the envelope of a request share."""
     state = cast("dict[str, Any]", scope).setdefault("state", {})
@@ -160,7 +166,10 @@ def _invalid(request: AnyRequest, error: ValidationException) -> Response[ErrorE
         if field == "data":  # Litestar's name for a body that is missing
             field, said = "", "a body is required"
         field_errors.setdefault(field, []).append(said)
-    return _envelope(request, Refusal(400, "validation_failed", field_errors=field_errors))
+    details = {} if field_errors else {"problem": error.detail}
+    return _envelope(
+        request, Refusal(400, "validation_failed", field_errors=field_errors, details=details)
+    )
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorEnvelope]:

@@ -11,13 +11,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
-from msgspec import defstruct
+from msgspec import ValidationError, convert, defstruct, json
 from msgspec.structs import fields as struct_fields
 
 from api.answers import Answer
 from api.commands import describe, errors
-from api.errors import AnyRequest, Refusal, invalid
-from api.identity import viewer_of
+from api.errors import AnyRequest, Refusal, field_problem, invalid, refuse_nul
+from api.identity import TENANT, viewer_of
 from api.positions import Checkpoint
 from api.site import Site, site_of
 from api.tokens import PREVIEW_SECONDS
@@ -75,6 +75,7 @@ def _handler(spec: QuerySpec) -> Callable[..., Any]:
     known = {name for name in spec.cls.__struct_fields__ if f"{{{name}}}" not in spec.path}
 
     async def handle(request: Request[Any, Any, Any], **values: Any) -> ASGIResponse:
+        refuse_nul(request)
         unknown = request.query_params.keys() - known
         if unknown:
             raise Refusal(
@@ -82,7 +83,11 @@ def _handler(spec: QuerySpec) -> Callable[..., Any]:
                 "validation_failed",
                 field_errors={name: ["no such filter"] for name in sorted(unknown)},
             )
-        return await answer(request, spec, spec.cls(**values))
+        try:
+            query = convert(values, spec.cls)
+        except ValidationError as error:
+            raise field_problem(error) from error
+        return await answer(request, spec, query)
 
     describe(
         handle,
@@ -97,8 +102,13 @@ def _parameter(spec: QuerySpec, name: str) -> Parameter:
     info = next(info for info in struct_fields(spec.cls) if info.name == name)
     if info.required:
         return Parameter(name, Parameter.KEYWORD_ONLY, annotation=FromPath[hint])
-    annotation = Annotated[hint, QueryParameter(name=name, required=False)]
+    annotation = Annotated[hint, documented(hint)]
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=info.default)
+
+
+def documented(hint: Any) -> QueryParameter:
+    """A parameter with the limits of its type, which Litestar does not see in msgspec's Meta."""
+    return QueryParameter(schema_extra=json.schema(hint))
 
 
 async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResponse:
@@ -115,7 +125,7 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
         return fresh(await _ask(request, query, viewer), None, private=bool(viewer.id))
     etag = _etag(request, spec.model, checkpoint, viewer)
     if _matches(request, etag):
-        return unchanged(etag)
+        return unchanged(etag, private=bool(viewer.id))
     if viewer.id:
         return fresh(await _ask(request, query, viewer), etag, private=True)
     body = await _ask_shared(request, spec.model, checkpoint, query)
@@ -131,6 +141,7 @@ async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
         return await query.answer(
             Asked(
                 connection=connection,
+                tenant=TENANT,
                 viewer=viewer,
                 path=request.scope["path"],
                 preview=lambda chapter_id: site.tokens.preview(chapter_id, site.clock()),
@@ -199,10 +210,10 @@ def fresh(body: bytes, etag: bytes | None, *, private: bool) -> ASGIResponse:
     )
 
 
-def unchanged(etag: bytes) -> ASGIResponse:
+def unchanged(etag: bytes, *, private: bool) -> ASGIResponse:
     """The word that what the client has is still right."""
     return ASGIResponse(
-        status_code=304, encoded_headers=headers(etag, private=False), is_head_response=True
+        status_code=304, encoded_headers=headers(etag, private=private), is_head_response=True
     )
 
 

@@ -15,6 +15,7 @@ from api.errors import Refusal, invalid
 MAX_ARCHIVE_BYTES = 500 * 1024 * 1024
 MAX_FIELD_BYTES = 4_096
 MAX_FIELDS = 10
+MAX_DRAINED_BYTES = 64 * 1024 * 1024
 
 ARCHIVE = "archive"
 """The part of a form that is the file."""
@@ -71,6 +72,15 @@ class IncomingFile:
         self._hash.update(pending)
         self._file.write(pending)
         self._file.flush()
+
+
+async def drain(stream: AsyncIterator[bytes]) -> None:
+    """Read and drop what a client still sends, so that a proxy gets to see the refusal."""
+    left = MAX_DRAINED_BYTES
+    async for chunk in stream:
+        left -= len(chunk)
+        if left < 0:
+            return
 
 
 async def receive_body(stream: AsyncIterator[bytes], file: IncomingFile) -> None:
@@ -132,6 +142,9 @@ class _Form:
 
 def _text(name: str, value: bytearray) -> str:
     try:
-        return value.decode()
+        text = value.decode()
     except UnicodeDecodeError as error:
         raise invalid(name, "is not UTF-8 text") from error
+    if "\0" in text:
+        raise invalid(name, "holds NUL")
+    return text

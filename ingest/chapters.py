@@ -55,8 +55,10 @@ class ChapterIngest:
                     prepare_chapter, archive, workdir, self._decoders
                 )
             except BlobNotFound:
-                if await self._is_wanted(job.chapter_id):
+                # Gone with a decision that was made before this job could end.
+                if await self._is_awaited(job.chapter_id):
                     raise
+                await self._let_go_if_unwanted(job.chapter_id)
                 return
             except ArchiveRefused as refused:
                 report = RefuseChapter(
@@ -68,8 +70,7 @@ class ChapterIngest:
                 return
             await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
         await self._report(_pages(job.chapter_id, prepared), job_id)
-        if not await self._is_wanted(job.chapter_id):
-            await self.release(ReleasePages(chapter_id=job.chapter_id))
+        await self._let_go_if_unwanted(job.chapter_id)
 
     async def discard(self, job: DiscardArchive) -> None:
         """Delete an archive."""
@@ -88,9 +89,16 @@ class ChapterIngest:
         )
         await self._bus.handle(command, envelope)
 
-    async def _is_wanted(self, chapter_id: str) -> bool:
+    async def _is_awaited(self, chapter_id: str) -> bool:
+        """Whether the archive still has to be examined."""
         chapter = await self._bus.state(Chapter, chapter_id, TENANT)
-        return chapter is not None and chapter.status != "rejected" and not chapter.deleted
+        return chapter is not None and chapter.status == "processing" and not chapter.deleted
+
+    async def _let_go_if_unwanted(self, chapter_id: str) -> None:
+        """Leave no pages of a chapter that was rejected or deleted meanwhile."""
+        chapter = await self._bus.state(Chapter, chapter_id, TENANT)
+        if chapter is None or chapter.status == "rejected" or chapter.deleted:
+            await self.release(ReleasePages(chapter_id=chapter_id))
 
     def _fetch(self, key: str, target: Path) -> None:
         with self._store.open(key) as reader, target.open("wb") as file:

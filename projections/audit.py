@@ -43,6 +43,7 @@ _SELECT = sql.SQL(
     " e.correlation_id, e.causation_id, e.recorded_at, e.body FROM {} WHERE {}"
     " ORDER BY {} LIMIT %(limit)s"
 )
+_OF_TENANT = sql.SQL("e.tenant = %(tenant)s")
 _BY_EVENT = sql.SQL(
     "log.events e LEFT JOIN log.commands c ON c.tenant = e.tenant AND c.command_id = e.command_id"
 )
@@ -95,7 +96,7 @@ class AuditEvents(Query):
     until: Moment | None = None
 
     async def answer(self, asked: Asked) -> bytes:
-        conditions: list[sql.Composable] = [sql.SQL("e.position > %(after)s")]
+        conditions: list[sql.Composable] = [_OF_TENANT, sql.SQL("e.position > %(after)s")]
         conditions += [
             sql.SQL("e.{} = {}").format(sql.Identifier(name), sql.Placeholder(name))
             for name in ("stream", "type")
@@ -115,8 +116,13 @@ class AuditEvents(Query):
         if of_command:
             source = _BY_COMMAND
             order = sql.SQL("c.first_position, e.position")
-            conditions += [*of_command, sql.SQL("c.last_position > %(after)s")]
+            conditions += [
+                *of_command,
+                sql.SQL("c.tenant = %(tenant)s"),
+                sql.SQL("c.last_position > %(after)s"),
+            ]
         values = {name: getattr(self, name) for name in self.__struct_fields__}
+        values["tenant"] = asked.tenant
         events = await _read(asked, source, conditions, order, values)
         full = len(events) == self.limit
         following = self.address(asked.path, after=events[-1].position) if full else None
@@ -133,10 +139,16 @@ class AuditStream(Query):
 
     async def answer(self, asked: Asked) -> bytes:
         conditions: list[sql.Composable] = [
+            _OF_TENANT,
             sql.SQL("e.stream = %(stream)s"),
             sql.SQL("e.position > %(after)s"),
         ]
-        values = {"stream": self.stream, "after": self.after, "limit": self.limit}
+        values = {
+            "tenant": asked.tenant,
+            "stream": self.stream,
+            "after": self.after,
+            "limit": self.limit,
+        }
         events = await _read(asked, _BY_EVENT, conditions, sql.SQL("e.position"), values)
         if not events and not self.after:
             raise Missing("stream")

@@ -94,6 +94,12 @@ def ddl(model: type[ReadModel]) -> Iterable[sql.Composed]:
         yield sql.SQL("CREATE TABLE {} (id text PRIMARY KEY, state bytea NOT NULL, {})").format(
             table, columns
         )
+        # Compressing what was encoded would take longer than all the rest of a rebuild.
+        for name, kind in {"state": "bytea", **row.columns}.items():
+            if kind.startswith(("bytea", "text[]")):
+                yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(
+                    table, sql.Identifier(name)
+                )
         for index in row.indexes:
             yield sql.SQL("CREATE INDEX ON {} {}").format(table, sql.SQL(cast("Any", index)))
         yield sql.SQL("INSERT INTO {}.totals VALUES ({}, 0)").format(schema, row.table)
@@ -110,10 +116,10 @@ class Viewer(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What a query is answered with: a connection, the reader, the address, and `preview`, which
-    signs a chapter's id so that images which are not public yet open."""
+    """What a query is answered with; `preview` signs a chapter's id so that its images open."""
 
     connection: AsyncConnection[Any]
+    tenant: str
     viewer: Viewer
     path: str
     preview: Callable[[str], str]

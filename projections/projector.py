@@ -26,15 +26,22 @@ _EVENTS: LiteralString = (
 
 _RETRIED: LiteralString = (
     f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE position IN ("
-    " SELECT position FROM projections.dead_letters WHERE model = %s AND version = %s AND retry"
+    " SELECT d.position FROM projections.dead_letters d"
+    " JOIN projections.dead_letters r USING (model, version, stream)"
+    " WHERE d.model = %s AND d.version = %s AND r.retry"
     ") ORDER BY position"
 )
+"""A stream is retried as a whole, with what was set aside since it was asked for."""
 
 logger = logging.getLogger(__name__)
 
 
 class LeaseLost(Exception):
     """Another projector moved this read model's checkpoint."""
+
+
+_GONE = (psycopg.OperationalError, LeaseLost)
+"""What says nothing about the events at hand: the connection, or the lease, is gone."""
 
 
 class Projector:
@@ -63,7 +70,7 @@ class Projector:
             try:
                 with psycopg.connect(dsn, autocommit=True) as connection:
                     self._follow(connection, Projection(connection, model))
-            except (psycopg.OperationalError, LeaseLost):
+            except Exception:
                 logger.warning("%s starts over", model.name, exc_info=True)
                 self._stopping.wait(RECONNECT_SECONDS)
 
@@ -120,7 +127,20 @@ class Projection:
         batch = self._connection.execute(_EVENTS, (self._position, BATCH), binary=True).fetchall()
         if not batch:
             return self._retry() if self._held else False
+        try:
+            self._commit(batch)
+        except _GONE:
+            raise
+        except Exception:
+            logger.warning("%s goes event by event", self._model.name, exc_info=True)
+            for row in batch:
+                self._commit_alone(row)
+        return True
+
+    def _commit(self, batch: list[tuple[Any, ...]]) -> None:
+        """Fold events and move the checkpoint, or do neither."""
         wanted = [row for row in batch if row[4] in self._types]
+        held = set(self._held)
         try:
             with self._connection.transaction():
                 self._connection.execute("SET LOCAL synchronous_commit TO off")
@@ -130,8 +150,21 @@ class Projection:
                 self._save(batch[-1][0])
         except BaseException:
             self._rows.forget()
+            self._held = held
             raise
-        return True
+
+    def _commit_alone(self, row: tuple[Any, ...]) -> None:
+        """Fold an event, or set it aside when its rows cannot be written."""
+        try:
+            self._commit([row])
+        except _GONE:
+            raise
+        except Exception as error:
+            logger.exception("%s cannot write position %d", self._model.name, row[0])
+            with self._connection.transaction():
+                self._set_aside(row, repr(error))
+                self._save(row[0])
+            self._held.add(row[2])
 
     def _fold(self, row: tuple[Any, ...]) -> None:
         """Fold one event, or set it aside together with what follows it on its stream."""
@@ -165,6 +198,7 @@ class Projection:
         if not rows:
             return False
         positions = [row[0] for row in rows]
+        held = set(self._held)
         try:
             with self._connection.transaction():
                 self._connection.execute(
@@ -176,18 +210,27 @@ class Projection:
                 for row in rows:
                     self._fold(row)
                 self._save(self._position)
-        except BaseException:
-            self._rows.forget()
+        except _GONE:
             raise
+        except Exception as error:
+            logger.exception("%s cannot write what was set aside", self._model.name)
+            self._rows.forget()
+            self._held = held
+            self._connection.execute(
+                "UPDATE projections.dead_letters SET retry = false, error = %s"
+                " WHERE model = %s AND version = %s AND position = ANY(%s)",
+                (repr(error), self._model.name, self._model.version, positions),
+            )
         return True
 
     def _save(self, position: int) -> None:
         """Write the touched rows, move the checkpoint, and tell whoever caches answers."""
         changed = self._rows.write()
         moved = self._connection.execute(
-            "UPDATE projections.checkpoints SET position = %s, changed = greatest(changed, %s)"
+            "UPDATE projections.checkpoints SET position = %s, changed ="
+            " CASE WHEN %s > 0 THEN greatest(changed + 1, %s) ELSE changed END"
             " WHERE model = %s AND version = %s AND position = %s RETURNING changed",
-            (position, changed, self._model.name, self._model.version, self._position),
+            (position, changed, changed, self._model.name, self._model.version, self._position),
         ).fetchone()
         if moved is None:
             raise LeaseLost(self._model.schema())

@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 from msgspec import json
 from psycopg import sql
+from psycopg.adapt import PyFormat
 
 from projections.kernel import R, ReadModel, Row
 
@@ -61,6 +62,7 @@ class RowCache:
         self._event.clear()
         self._known.clear()
         self._stored.clear()
+        self._changed = 0
 
     def prefetch(self, streams: Iterable[str]) -> None:
         """Read in one go the rows that a batch's streams are about."""
@@ -126,7 +128,8 @@ class _Table:
         ).format(
             table,
             sql.SQL(", ").join(columns),
-            sql.SQL(", ").join([sql.Placeholder()] * len(columns)),
+            # Binary: as text, bytes double and every word of an array is searched for quotes.
+            sql.SQL(", ").join([sql.Placeholder(format=PyFormat.BINARY)] * len(columns)),
             sql.SQL(", ").join(
                 sql.SQL("{0} = excluded.{0}").format(column) for column in columns[1:]
             ),

@@ -1,5 +1,6 @@
 """A whole site in one folder: embedded PostgreSQL, blobs in a directory, every process a child."""
 
+import shutil
 import socket
 import sys
 import time
@@ -43,6 +44,8 @@ class OneSite:
         self._postgres.start()
         try:
             migrate(self._postgres.dsn("owner"))
+            # What an upload or a worker left behind when it was killed.
+            shutil.rmtree(self.folder.path / "scratch", ignore_errors=True)
             settings = site_settings(self.folder, self._given)
             settings = replace(settings, dsn=self._postgres.dsn("app"), admin_dsn="")
         except BaseException:

@@ -8,7 +8,6 @@ from psycopg import AsyncConnection
 
 from commands.bus import Bus, Envelope, KeyReused
 from commands.kernel import SYSTEM, Command, Job, NotFound, PolicySpec
-from commands.log import LogUnavailable
 from domain.kernel import RECORDED_COLUMNS, Recorded, Rejected, event_name, recorded
 
 BATCH = 500

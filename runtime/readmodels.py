@@ -31,10 +31,15 @@ def read_status(dsn: str) -> list[Status]:
 
 
 def retry_dead_letters(dsn: str, model: str) -> int:
-    """Ask the projector to fold again what a read model set aside; how many events that is."""
+    """Ask the projector to fold again what a read model set aside; how many events that is.
+
+    The read model goes by its name, with or without its version.
+    """
     with psycopg.connect(dsn) as connection:
         asked = connection.execute(
-            "UPDATE projections.dead_letters SET retry = true WHERE model = %s", (model,)
+            "UPDATE projections.dead_letters SET retry = true"
+            " WHERE %s IN (model, model || '_' || version)",
+            (model,),
         )
         connection.execute("NOTIFY imprimatur_log")
         return asked.rowcount

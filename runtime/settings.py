@@ -1,6 +1,7 @@
 """What a site is configured with, read from the environment."""
 
 from collections.abc import Mapping
+from logging import getLevelNamesMapping
 from pathlib import Path
 
 from msgspec import Struct
@@ -61,7 +62,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     values: dict[str, str] = {}
     for name in Settings.__struct_fields__:
         if file := environment.get(f"{variable(name)}_FILE"):
-            values[name] = Path(file).read_text().strip()
+            values[name] = _read(f"{variable(name)}_FILE", file)
         elif variable(name) in environment:
             values[name] = environment[variable(name)]
     known = {variable(name) for name in Settings.__struct_fields__}
@@ -78,7 +79,16 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     settings = Settings(**values, port=int(port))
     if settings.secret and len(settings.secret.encode()) < MIN_SECRET_BYTES:
         raise SettingInvalid(f"{variable('secret')} needs {MIN_SECRET_BYTES} bytes or more")
+    if settings.log_level.upper() not in getLevelNamesMapping():
+        raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings
+
+
+def _read(name: str, file: str) -> str:
+    try:
+        return Path(file).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingInvalid(f"{name} can't be read: {error}") from error
 
 
 def environment_of(settings: Settings) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from commands.kernel import Job
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
+from ingest.scratch import sweep
 from runtime.reactions import Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
@@ -47,6 +49,7 @@ async def run_worker(settings: Settings) -> None:
     A job whose end could not be noted down counts as being worked on for as long as its worker
     lives; so a worker that lost the database ends, and the next one takes up what it had in hand.
     """
+    sweep(settings.scratch(), time.time())
     dsn = make_conninfo(settings.need("dsn"), options="-c search_path=jobs")
     connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=CONCURRENCY + 4)
     app = App(connector=connector)
@@ -68,7 +71,7 @@ async def run_worker(settings: Settings) -> None:
         )
         _register(app, ingest)
         await stack.enter_async_context(app.open_async())
-        reactions = Reactions(dsn, bus, list(POLICIES.values()), _deferral(app))
+        reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reactions.run())
             tasks.create_task(_revive_stalled(app))
@@ -93,7 +96,8 @@ def _task(kind: type[Job], handler: Handler) -> Callable[..., Awaitable[None]]:
     return run
 
 
-def _deferral(app: App) -> Callable[[AsyncConnection[Any], list[Job]], Awaitable[None]]:
+def deferral(app: App) -> Callable[[AsyncConnection[Any], list[Job]], Awaitable[None]]:
+    """What puts jobs on the queue, in the transaction of a connection."""
     names = {kind: name for name, kind in JOBS.items()}
 
     async def defer(connection: AsyncConnection[Any], jobs: list[Job]) -> None:

@@ -243,7 +243,9 @@ def _fold_chapter(recorded: Recorded, rows: Rows) -> None:
         case ChapterProcessed() as event:
             rows.put(replace(_chapter(rows, event.chapter_id), status="pending"))
         case ChapterRefused() as event:
-            rows.put(replace(_chapter(rows, event.chapter_id), status="refused"))
+            found = rows.get(ChapterRow, event.chapter_id)
+            if found is not None:  # else: deleted while its archive was examined
+                rows.put(replace(found, status="refused"))
         case ChapterApproved() as event:
             row = replace(_chapter(rows, event.chapter_id), status="approved", approved_at=at)
             rows.put(row)
