@@ -25,7 +25,7 @@ from api.uploads import (
     receive_body,
     receive_form,
 )
-from commands.bus import Envelope, Outcome
+from commands.bus import NOTHING_APPENDED, Envelope
 from commands.catalogue import UploadChapter
 from commands.kernel import NotFound, PermissionDenied
 from domain.catalogue import (
@@ -195,7 +195,10 @@ async def _hand_in(
     fields: ChapterFields,
     file: IncomingFile,
 ) -> Response[Accepted]:
-    """Store the archive, then append the command; without the second the first is undone."""
+    """Store the archive, then append the command; where that is refused, the archive goes again.
+
+    Where nobody knows whether it was appended, the archive stays; the worker sweeps what is left.
+    """
     chapter_id = site.new_id()
     key = archive_key(series.slug, fields.volume, fields.number, chapter_id)
     command = UploadChapter(
@@ -208,13 +211,14 @@ async def _hand_in(
         archive_sha256=file.sha256,
         archive_bytes=file.size,
     )
-    outcome = Outcome()
+    await asyncio.to_thread(site.blobs.put, key, file.path, "application/zip")
     try:
-        await asyncio.to_thread(site.blobs.put, key, file.path, "application/zip")
         outcome = await site.bus.handle(command, envelope)
-    finally:
-        if outcome.id != chapter_id:
-            await asyncio.to_thread(site.blobs.delete, key)
+    except NOTHING_APPENDED:
+        await asyncio.to_thread(site.blobs.delete, key)
+        raise
+    if outcome.id != chapter_id:  # a retry, which was answered with the chapter made before
+        await asyncio.to_thread(site.blobs.delete, key)
     return accepted(outcome, 202, f"{API}/chapters")
 
 

@@ -11,7 +11,7 @@ from api.errors import Refusal
 from api.identity import TENANT, signed_in, viewer_of
 from api.site import site_of
 from api.tokens import ACCESS_SECONDS
-from commands.bus import Outcome
+from commands.bus import NOTHING_APPENDED
 from commands.kernel import PermissionDenied, check_standing
 from commands.people import CreateAccount
 from domain.people import Role, Username, UsernameClaim
@@ -105,12 +105,13 @@ async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Res
     person_id = site.new_id()
     command = CreateAccount(person_id=person_id, username=data.username, roles=data.roles)
     await site.passwords.keep(person_id, data.password)
-    outcome = Outcome()
     try:
         outcome = await site.bus.handle(command, envelope)
-    finally:
-        if outcome.id != person_id:
-            await site.passwords.forget(person_id)
+    except NOTHING_APPENDED:
+        await site.passwords.forget(person_id)
+        raise
+    if outcome.id != person_id:  # a retry, which was answered with the account made before
+        await site.passwords.forget(person_id)
     return accepted(outcome, 201, f"{API}/people")
 
 

@@ -24,7 +24,7 @@ RECONNECT_SECONDS = 0.5
 logger = logging.getLogger(__name__)
 
 
-class Checkpoint(Struct, frozen=True):
+class Checkpoint(Struct, frozen=True, order=True):
     """Where a read model stands: all it has folded, and what last changed a row."""
 
     position: int
@@ -77,6 +77,7 @@ class Positions:
             try:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
                     await connection.execute("LISTEN imprimatur_projected")
+                    self._known.clear()  # a database that crashed may stand further back
                     while True:
                         await self._ask(connection)
                         await self._listen(connection)
@@ -99,7 +100,7 @@ class Positions:
 
     async def _learn(self, schema: str, checkpoint: Checkpoint) -> None:
         known = self._known.get(schema)
-        if known is None or known.position < checkpoint.position:
+        if known is None or known < checkpoint:
             self._known[schema] = checkpoint
             async with self._moved:
                 self._moved.notify_all()

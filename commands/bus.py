@@ -25,7 +25,17 @@ from commands.kernel import (
     decide,
     key_of,
 )
-from commands.log import Append, Appended, Duplicate, LogReader, LogWriter, Moved, NewEvent, Read
+from commands.log import (
+    Append,
+    Appended,
+    Duplicate,
+    EventTooLarge,
+    LogReader,
+    LogWriter,
+    Moved,
+    NewEvent,
+    Read,
+)
 from domain.kernel import (
     Event,
     Rejected,
@@ -55,6 +65,19 @@ class KeyReused(Exception):
 
 class Contended(Exception):
     """The streams that the command reads moved at every attempt."""
+
+
+NOTHING_APPENDED = (
+    Banned,
+    Contended,
+    EventTooLarge,
+    KeyReused,
+    NotFound,
+    PermissionDenied,
+    Rejected,
+    UnknownActor,
+)
+"""What says for certain that the command left nothing; LogUnavailable, for one, does not."""
 
 
 class Envelope(Struct, frozen=True, kw_only=True):

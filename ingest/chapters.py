@@ -2,7 +2,8 @@
 
 import asyncio
 import tempfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from uuid import UUID
 
 from commands.bus import Bus, Envelope
 from commands.catalogue import (
@@ -19,8 +20,10 @@ from ingest.blobs import BlobNotFound, BlobStore
 from ingest.images import DecoderPool
 from ingest.keys import page_key
 from ingest.references import BlobReferences, StoredFile
+from ingest.scratch import ABANDONED_SECONDS
 
 TENANT = "main"
+ARCHIVES = "series/"
 PREFIX = "chapter-"
 
 MAX_NAME = 120
@@ -72,6 +75,17 @@ class ChapterIngest:
         await self._report(_pages(job.chapter_id, prepared), job_id)
         await self._let_go_if_unwanted(job.chapter_id)
 
+    async def sweep(self, now: float) -> None:
+        """Delete archives that no chapter came of; `now` in seconds since the epoch.
+
+        An upload that is cut off between storing its archive and recording it leaves one.
+        """
+        for key in await asyncio.to_thread(lambda: list(self._store.keys(ARCHIVES))):
+            chapter_id = PurePosixPath(key).stem
+            abandoned = now - made_at(chapter_id) > ABANDONED_SECONDS
+            if abandoned and await self._bus.state(Chapter, chapter_id, TENANT) is None:
+                await self.discard(DiscardArchive(archive=key))
+
     async def discard(self, job: DiscardArchive) -> None:
         """Delete an archive."""
         await asyncio.to_thread(self._store.delete, job.archive)
@@ -104,6 +118,11 @@ class ChapterIngest:
         with self._store.open(key) as reader, target.open("wb") as file:
             for chunk in reader:
                 file.write(chunk)
+
+
+def made_at(identifier: str) -> float:
+    """When an id was made, which a version 7 UUID begins with, in seconds since the epoch."""
+    return (UUID(identifier).int >> 80) / 1_000
 
 
 def _files(prepared: PreparedChapter) -> list[StoredFile]:

@@ -1,7 +1,7 @@
 """Accounts made at the machine, by whoever operates it."""
 
 from api.passwords import Passwords
-from commands.bus import Envelope
+from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM
 from commands.people import CreateAccount
 from domain.people import Role
@@ -21,7 +21,7 @@ async def add_account(
             await passwords.keep(command.person_id, password)
             try:
                 await bus.handle(command, Envelope(actor=SYSTEM))
-            except BaseException:
+            except NOTHING_APPENDED:
                 await passwords.forget(command.person_id)
                 raise
         finally:

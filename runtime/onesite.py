@@ -18,7 +18,7 @@ from runtime.supervisor import Child, Supervisor
 PARTS = ("api", "projector", "worker")
 
 
-PORT_SECONDS = 10.0
+PORT_SECONDS = 15.0
 """How long an earlier site of ours may take to let go of its port."""
 
 

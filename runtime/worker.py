@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from msgspec import convert, to_builtins
@@ -16,6 +17,7 @@ from psycopg_pool import ConnectionPool
 
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.kernel import Job
+from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
@@ -31,6 +33,8 @@ CONCURRENCY = 2
 HEARTBEAT_SECONDS = 1.0
 STALLED_SECONDS = 5.0
 """Without a heartbeat for this long, a worker's jobs are given to another."""
+
+SWEEP_SECONDS = 6 * 3_600
 
 RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)
 
@@ -49,7 +53,6 @@ async def run_worker(settings: Settings) -> None:
     A job whose end could not be noted down counts as being worked on for as long as its worker
     lives; so a worker that lost the database ends, and the next one takes up what it had in hand.
     """
-    sweep(settings.scratch(), time.time())
     dsn = make_conninfo(settings.need("dsn"), options="-c search_path=jobs")
     connector = PsycopgConnector(conninfo=dsn, min_size=1, max_size=CONCURRENCY + 4)
     app = App(connector=connector)
@@ -76,6 +79,7 @@ async def run_worker(settings: Settings) -> None:
             tasks.create_task(reactions.run())
             tasks.create_task(_revive_stalled(app))
             tasks.create_task(_run_jobs(app))
+            tasks.create_task(_sweep(ingest, settings.scratch()))
 
 
 def _register(app: App, ingest: ChapterIngest) -> None:
@@ -118,6 +122,17 @@ async def _run_jobs(app: App) -> None:
         stalled_worker_timeout=STALLED_SECONDS,
     )
     raise JobsStopped
+
+
+async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
+    """Clear away, now and then, what was cut off and left behind."""
+    while True:
+        await asyncio.to_thread(sweep, scratch, time.time())
+        try:
+            await ingest.sweep(time.time())
+        except BlobStoreUnavailable:
+            logger.warning("archives are not swept this time", exc_info=True)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _revive_stalled(app: App) -> None:

@@ -1,9 +1,20 @@
-"""Sweeping the folder of files on their way."""
+"""Sweeping what was cut off on its way in."""
 
 import os
 from pathlib import Path
 
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from ingest.chapters import ChapterIngest
+from ingest.images import DecoderPool
+from ingest.references import BlobReferences
 from ingest.scratch import ABANDONED_SECONDS, sweep
+from runtime.ids import uuid7
+from tests.database import Database
+from tests.processes import open_folder
+from tests.workshop import Workshop
 
 NOW = 1_800_000_000.0
 
@@ -23,3 +34,21 @@ def test_only_what_was_abandoned_is_swept(tmp_path: Path) -> None:
     _left(tmp_path / "upload-new", ABANDONED_SECONDS - 1)
     sweep(tmp_path, NOW)
     assert [path.name for path in tmp_path.iterdir()] == ["upload-new"]
+
+
+def test_only_archives_that_no_chapter_came_of_are_swept(database: Database) -> None:
+    with open_folder() as folder, DecoderPool(1) as decoders:
+        place = Workshop(database, folder)
+        place.open()
+        recorded = place.chapter(place.upload(1)).archive
+        source = folder / "an archive"
+        source.write_bytes(b"an archive")
+        old, new = (f"series/one/0/9/{uuid7(int(at * 1000), 1)}.zip" for at in (0, NOW))
+        for key in (old, new):
+            place.store.put(key, source, "application/zip")
+        with ConnectionPool[Connection[TupleRow]](database.app, open=True) as pool:
+            references = BlobReferences(pool, place.store)
+            ingest = ChapterIngest(place.bus, place.store, references, decoders, folder)
+            place.do(ingest.sweep(NOW))
+        assert place.blobs()[0] == {recorded, new}
+        place.close()

@@ -1,0 +1,57 @@
+"""Read models as their tables hold them, and as the log makes them anew."""
+
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from projections.kernel import ReadModel
+from projections.projector import Projection
+from runtime.registry import MODELS
+
+Tables = dict[str, list[tuple[Any, ...]]]
+"""Every row of every table of a read model, and its totals."""
+
+
+def tables_of(connection: psycopg.Connection[Any], model: type[ReadModel]) -> Tables:
+    """What a read model holds."""
+    return {
+        name: connection.execute(
+            sql.SQL("SELECT * FROM {}.{} ORDER BY 1").format(
+                sql.Identifier(model.schema()), sql.Identifier(name)
+            )
+        ).fetchall()
+        for name in (*(row.table for row in model.rows), "totals")
+    }
+
+
+def empty(connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
+    """Bring a read model back to where it was before the log began."""
+    schema = sql.Identifier(model.schema())
+    for row in model.rows:
+        connection.execute(sql.SQL("DELETE FROM {}.{}").format(schema, sql.Identifier(row.table)))
+    connection.execute(sql.SQL("UPDATE {}.totals SET total = 0").format(schema))
+    connection.execute(
+        "UPDATE projections.checkpoints SET position = 0, changed = 0 WHERE model = %s",
+        (model.name,),
+    )
+
+
+def fold_all(connection: psycopg.Connection[Any], model: type[ReadModel]) -> Projection:
+    """Fold whatever a read model has not folded yet."""
+    projection = Projection(connection, model)
+    projection.open()
+    while projection.step():
+        pass
+    return projection
+
+
+def assert_equal_to_a_rebuild(dsn: str) -> None:
+    """Every read model holds what the log says, to the byte; nothing is changed."""
+    with psycopg.connect(dsn) as connection:
+        for model in MODELS.values():
+            kept = tables_of(connection, model)
+            empty(connection, model)
+            fold_all(connection, model)
+            assert tables_of(connection, model) == kept
+        connection.rollback()

@@ -1,0 +1,246 @@
+"""The command line: what it does, and how it refuses."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from io import StringIO
+from pathlib import Path
+
+import psycopg
+import pytest
+from msgspec import Struct, json
+
+from commands.kernel import COMMANDS
+from projections.kernel import MODELS
+from runtime.cli import cli, main
+from runtime.embedded import EmbeddedPostgres
+from runtime.migrate import migrate
+from runtime.settings import SettingInvalid, Settings, environment_of, read_settings, variable
+from tests.database import Database
+from tests.processes import PROJECT, open_folder
+from tests.whole_site import bare_environment, imprimatur
+
+PASSWORD = "a password of the tests"
+SERIES = ("--kind", "manga", "--status", "ongoing", "--rating", "safe", "--language", "en")
+
+
+class Ended(Struct, frozen=True):
+    """How a command ended, and what it said."""
+
+    status: object
+    out: str
+    err: str
+
+    def refused(self) -> str:
+        """The one line by which it refused."""
+        assert (self.status, self.out, self.err.count("\n")) == (1, "", 1), self
+        return self.err.removeprefix("imprimatur: ").rstrip()
+
+    def done(self) -> str:
+        """What it said when it did what was asked."""
+        assert (self.status, self.err) == (0, ""), self
+        return self.out.rstrip()
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command in this process, with these settings alone."""
+
+    def run(*arguments: str, stdin: str = "", **settings: str) -> Ended:
+        with monkeypatch.context() as patch:
+            for name in set(map(variable, Settings.__struct_fields__)):
+                patch.delenv(name, raising=False)
+            for name, value in settings.items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["imprimatur", *arguments])
+            patch.setattr(sys, "stdin", StringIO(stdin))
+            with pytest.raises(SystemExit) as ended:
+                main()
+        said = capsys.readouterr()
+        return Ended(ended.value.code or 0, said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def on_site(run: Run, database: Database) -> Run:
+    """Runs a command on a site's database, where three people have an account."""
+
+    def on_site(*arguments: str, stdin: str = "") -> Ended:
+        dsns = {variable("dsn"): database.app, variable("admin_dsn"): database.owner}
+        return run(*arguments, stdin=stdin, **dsns)
+
+    for name, role in (("ulan", "uploader"), ("meder", "moderator"), ("nur", "reader")):
+        add_user(on_site, name, role).done()
+    return on_site
+
+
+def add_user(run: Run, name: str, role: str, password: str = PASSWORD) -> Ended:
+    return run("user", "add", name, "--role", role, "--password-stdin", stdin=f"{password}\n")
+
+
+def test_an_account_is_made_with_the_password_from_standard_input(on_site: Run, database: Database):
+    person = add_user(on_site, "aida", "administrator").done()
+    with psycopg.connect(database.app) as connection:
+        found = connection.execute(
+            "SELECT e.body, c.hash FROM log.events e JOIN people.credentials c ON c.person_id = %s"
+            " WHERE e.stream = %s",
+            (person, f"person-{person}"),
+        ).fetchone()
+    assert found is not None
+    assert json.decode(found[0])["username"] == "aida"
+    assert PASSWORD not in found[1]
+
+
+def test_an_account_that_cannot_be_made_is_refused_in_a_line(on_site: Run, database: Database):
+    assert "length >= 10" in add_user(on_site, "aida", "reader", "too short").refused()
+    assert "matching regex" in add_user(on_site, "Not A Name", "reader").refused()
+    assert add_user(on_site, "ulan", "reader").refused().endswith("(username_taken)")
+    with psycopg.connect(database.app) as connection:
+        left = connection.execute("SELECT count(*) FROM people.credentials").fetchone()
+    assert left == (3,), "a password of nobody is kept"
+
+
+def test_a_command_is_issued_as_an_account(on_site: Run, database: Database):
+    create = ("do", "create-series", "--as", "ulan", "--title", "One", *SERIES)
+    made = json.decode(on_site(*create, "--categories", "A", "--categories", "B").done())
+    revise = ("do", "revise-series", "--as", "ulan", "--series-id", made["id"], "--title", "Two")
+    revised = json.decode(on_site(*revise).done())
+    assert revised["position"] > made["position"]
+    with psycopg.connect(database.app) as connection:
+        bodies = connection.execute(
+            "SELECT body FROM log.events WHERE stream = %s ORDER BY version",
+            (f"series-{made['id']}",),
+        ).fetchall()
+    first, second = (json.decode(body) for (body,) in bodies)
+    assert (first["title"], first["categories"]) == ("One", ["A", "B"])
+    assert second == {"series_id": made["id"], "title": "Two"}
+
+
+def test_the_same_idempotency_key_gets_the_same_answer(on_site: Run):
+    command = ("do", "create-series", "--as", "ulan", "--title", "One", *SERIES)
+    first = on_site(*command, "--idempotency-key", "once").done()
+    assert on_site(*command, "--idempotency-key", "once").done() == first
+    assert on_site(*command, "--idempotency-key", "twice").done() != first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("approve-chapter", "--as", "meder", "--chapter-id", "none"), "(chapter_not_found)"),
+        (
+            ("approve-chapter", "--as", "nur", "--chapter-id", "none"),
+            "(permission_denied, permission: catalogue.approve)",
+        ),
+        (("approve-chapter", "--as", "nobody", "--chapter-id", "none"), "(person_not_found)"),
+        (("create-series", "--as", "ulan", "--title", "", *SERIES), "$.title`"),
+    ],
+)
+def test_a_refused_command_says_why_in_a_line(on_site: Run, arguments: tuple[str, ...], code: str):
+    assert on_site("do", *arguments).refused().endswith(code)
+
+
+def test_every_command_with_a_route_is_a_verb(run: Run):
+    verbs = {spec.verb for spec in COMMANDS.values() if spec.method is not None}
+    listed = re.findall(r"^  ([a-z][a-z-]*)  ", run("do", "--help").done(), re.MULTILINE)
+    assert set(listed) == verbs
+
+
+def test_help_lists_every_command():
+    ended = imprimatur("--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    listed = re.findall(r"^  ([a-z][a-z-]*)  ", ended.stdout, re.MULTILINE)
+    assert set(listed) == cli.commands.keys()
+
+
+def test_status_shows_every_read_model(on_site: Run):
+    shown = on_site("projections", "status").done()
+    assert all(f" {model.schema()} " in shown for model in MODELS.values())
+
+
+def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
+            " VALUES ('catalogue', 1, 1, 'series-s1', 'broken')"
+        )
+        assert re.search(r"catalogue_1 +│ 0 +│ 6 +│ 1 ", status(on_site))
+        for name in ("catalogue", "catalogue_1"):
+            connection.execute("UPDATE projections.dead_letters SET retry = false")
+            assert on_site("projections", "retry", name).done() == "1"
+            marked = connection.execute("SELECT retry FROM projections.dead_letters").fetchall()
+            assert marked == [(True,)]
+        assert on_site("projections", "retry", "moderation").done() == "0"
+
+
+def status(run: Run) -> str:
+    return run("projections", "status").done()
+
+
+def test_migrating_again_changes_nothing(on_site: Run, database: Database):
+    on_site("migrate").done()
+    assert status(on_site) == status(on_site)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with open_folder() as folder:
+        yield folder / "site"
+
+
+def test_a_command_finds_the_embedded_site_of_a_folder(run: Run, folder: Path):
+    with EmbeddedPostgres(folder) as postgres:
+        migrate(postgres.dsn("owner"))
+        assert run("dsn", "--data", str(folder)).done() == postgres.dsn("app")
+        assert run("dsn", "--admin", "--data", str(folder)).done() == postgres.dsn("owner")
+        account = ("user", "add", "aida", "--role", "administrator", "--password-stdin")
+        run(*account, "--data", str(folder), stdin=PASSWORD).done()
+        series = ("create-series", "--title", "One", *SERIES)
+        run("do", *series, "--as", "aida", "--data", str(folder)).done()
+        run("migrate", "--data", str(folder)).done()
+        assert "moderation_1" in run("projections", "status", "--data", str(folder)).done()
+    for command in (("dsn",), ("migrate",), ("projections", "status")):
+        assert "is not running" in run(*command, "--data", str(folder)).refused()
+
+
+def test_a_folder_where_no_site_ever_was_is_named(run: Run, folder: Path):
+    refusal = run("dsn", "--data", str(folder)).refused()
+    assert refusal == f"no site with an embedded PostgreSQL was ever started in {folder}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "refusal"),
+    [
+        ({"IMPRIMATUR_FOO": "1"}, "nothing reads IMPRIMATUR_FOO"),
+        ({"IMPRIMATUR_FOO_FILE": "/dev/null"}, "nothing reads IMPRIMATUR_FOO_FILE"),
+        ({"IMPRIMATUR_PORT": "http"}, "IMPRIMATUR_PORT is not a port: http"),
+        ({"IMPRIMATUR_SECRET": "short"}, "IMPRIMATUR_SECRET needs 32 bytes or more"),
+        ({"IMPRIMATUR_LOG_LEVEL": "loud"}, "IMPRIMATUR_LOG_LEVEL is not a level: loud"),
+        ({}, "set IMPRIMATUR_DSN; README.md says what it is for"),
+    ],
+)
+def test_a_wrong_setting_is_named_in_a_line(run: Run, settings: dict[str, str], refusal: str):
+    assert run("projector", **settings).refused() == refusal
+
+
+def test_a_setting_can_stand_in_a_file(tmp_path: Path):
+    file = tmp_path / "dsn"
+    file.write_text("postgresql://somebody@somewhere/something\n")
+    settings = read_settings({"IMPRIMATUR_DSN_FILE": str(file), "IMPRIMATUR_PORT": "81"})
+    assert settings == Settings(dsn="postgresql://somebody@somewhere/something", port=81)
+    with pytest.raises(SettingInvalid, match="IMPRIMATUR_DSN_FILE can't be read"):
+        read_settings({"IMPRIMATUR_DSN_FILE": str(tmp_path / "nothing")})
+
+
+def test_settings_survive_the_environment_of_a_child():
+    settings = Settings(dsn="postgresql://x", secret="s" * 32, port=81, log_level="warning")
+    assert read_settings({**bare_environment(), **environment_of(settings)}) == settings
+
+
+def test_the_readme_names_every_setting_and_no_other():
+    _, _, section = (PROJECT / "README.md").read_text().partition("# Settings\n")
+    named = re.findall(r"^\| `(\w+)`", section.partition("\n#")[0], re.MULTILINE)
+    assert sorted(named) == sorted(map(variable, Settings.__struct_fields__))

@@ -1,0 +1,398 @@
+"""Read models: what a batch folds to, and what is left of it when something goes wrong."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from commands.log import APPEND, Append, NewEvent, encode_batch
+from domain.catalogue import ChapterRefused, Finding, SeriesRevised, SeriesUnpublished
+from domain.kernel import Event, encode, event_name, stream_of_event
+from domain.people import AccountCreated
+from projections import projector
+from projections.catalogue import Catalogue
+from projections.kernel import MODELS, ReadModel
+from projections.moderation import Moderation
+from projections.projector import LeaseLost, Projection, Projector
+from projections.rows import RowCache
+from runtime.migrate import migrate
+from runtime.readmodels import retry_dead_letters
+from tests import histories
+from tests.database import Database
+from tests.processes import until
+from tests.rebuilding import Tables, assert_equal_to_a_rebuild, empty, fold_all, tables_of
+from tests.tally import POISON, UNWRITABLE, Tally
+
+Connection = psycopg.Connection[Any]
+
+command_ids = count()
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def tally(database: Database, monkeypatch: pytest.MonkeyPatch) -> type[Tally]:
+    """The read model of the tests, as one of the site's; it is broken."""
+    monkeypatch.setitem(MODELS, Tally.name, Tally)
+    monkeypatch.setattr(Tally, "broken", True)
+    migrate(database.owner)
+    return Tally
+
+
+def append(connection: Connection, *events: Event) -> int:
+    """Append events as they are; the position of the last one."""
+    command = Append(
+        tenant="main",
+        command_id=f"given-{next(command_ids)}",
+        name="tests.Given",
+        actor="meder",
+        correlation_id="given",
+        events=[NewEvent(stream_of_event(e), event_name(type(e)), encode(e)) for e in events],
+    )
+    ((_, _, _, last, _, _),) = connection.execute(APPEND, (encode_batch([command]),)).fetchall()
+    return last
+
+
+def created(series: str, title: str = "first") -> Event:
+    slug = f"{title}-{series}"
+    return replace(histories.created(), series_id=series, title=title, slug=slug)
+
+
+def retitled(series: str, title: str) -> Event:
+    return SeriesRevised(series_id=series, title=title)
+
+
+def titles(connection: Connection) -> dict[str, list[str]]:
+    return dict(connection.execute("SELECT id, titles FROM tally_1.tallies").fetchall())
+
+
+def dead_letters(connection: Connection) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        "SELECT model, position, stream, error FROM projections.dead_letters ORDER BY position"
+    ).fetchall()
+
+
+def checkpoint(connection: Connection, model: type[ReadModel]) -> tuple[int, int]:
+    """A read model's position, and its last change."""
+    ((position, changed),) = connection.execute(
+        "SELECT position, changed FROM projections.checkpoints WHERE model = %s", (model.name,)
+    ).fetchall()
+    return position, changed
+
+
+def opened(connection: Connection, model: type[ReadModel]) -> Projection:
+    projection = Projection(connection, model)
+    projection.open()
+    return projection
+
+
+def cut(database: Database, connection: Connection) -> None:
+    """Cut a connection at the server."""
+    with psycopg.connect(database.superuser) as superuser:
+        pid = connection.info.backend_pid
+        superuser.execute("SELECT pg_terminate_backend(%s, 10_000)", (pid,))
+
+
+CHAPTER_TALES: Sequence[Sequence[Event]] = (
+    (histories.pages, histories.processed, histories.approved),
+    (histories.pages, histories.processed, histories.approved, histories.deleted),
+    (histories.pages, histories.processed, histories.rejected, histories.deleted),
+    (histories.pages, histories.pages, histories.processed, histories.deleted),
+    (histories.refused,),
+    (histories.deleted, histories.refused),
+)
+SERIES_TALE: Sequence[Event] = (
+    histories.published,
+    SeriesRevised(series_id="s1", title="Another"),
+    SeriesUnpublished(series_id="s1"),
+    SeriesRevised(series_id="s1", categories=("Night",)),
+    histories.published,
+)
+
+
+@st.composite
+def tales(draw: st.DrawFn) -> list[Event]:
+    """A valid history of two series, with chapters that come to different ends."""
+    lines: list[list[Event]] = []
+    for number, tale in enumerate(draw(st.lists(st.sampled_from(CHAPTER_TALES), max_size=4))):
+        series = draw(st.sampled_from(["s1", "s2"]))
+        uploaded = replace(histories.uploaded(), series_id=series, number=float(number))
+        lines.append([replace(event, chapter_id=f"c{number}") for event in (uploaded, *tale)])
+    for series in ("s1", "s2"):
+        length = draw(st.integers(0, len(SERIES_TALE)))
+        lines.append([replace(event, series_id=series) for event in SERIES_TALE[:length]])
+    account = AccountCreated(person_id="ana", username="ana", roles=("uploader",))
+    told = [created("s1"), created("s2"), account]
+    while any(lines):
+        told.append(draw(st.sampled_from([line for line in lines if line])).pop(0))
+    return told
+
+
+def folded(connection: Connection, model: type[ReadModel]) -> tuple[Tables, tuple[int, int]]:
+    """A read model made anew, and its checkpoint."""
+    empty(connection, model)
+    fold_all(connection, model)
+    return tables_of(connection, model), checkpoint(connection, model)
+
+
+@given(tale=tales(), size=st.integers(2, 9))
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_events_fold_to_the_same_in_a_batch_as_one_by_one(
+    connection: Connection, tale: list[Event], size: int
+):
+    with connection.transaction(force_rollback=True), pytest.MonkeyPatch.context() as patch:
+        append(connection, *tale)
+        for model in (Catalogue, Moderation):
+            patch.setattr(projector, "BATCH", 1)
+            one_by_one = folded(connection, model)
+            for batch in (size, 2_000):
+                patch.setattr(projector, "BATCH", batch)
+                assert folded(connection, model) == one_by_one
+        assert dead_letters(connection) == []
+        ((published,),) = connection.execute(
+            "SELECT count(*) FROM catalogue_1.series WHERE published"
+        ).fetchall()
+        assert ("series", published) in tables_of(connection, Catalogue)["totals"]
+
+
+def test_a_read_model_made_anew_equals_the_one_that_grew(database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        for event in (*histories.pending(), histories.published, histories.approved):
+            append(connection, event)
+            for model in MODELS.values():
+                fold_all(connection, model)
+        assert tables_of(connection, Catalogue)["totals"] == [("chapters", 0), ("series", 1)]
+    assert_equal_to_a_rebuild(database.app)
+
+
+def test_rows_and_checkpoint_are_written_together_or_not_at_all(
+    database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+):
+    write = RowCache.write
+
+    def write_and_be_cut_off(rows: RowCache) -> int:
+        changed = write(rows)
+        cut(database, cut_off)
+        return changed
+
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        last = append(connection, created("s1"), created("s2"))
+        with psycopg.connect(database.app, autocommit=True) as cut_off:
+            projection = opened(cut_off, tally)
+            with monkeypatch.context() as patch:
+                patch.setattr(RowCache, "write", write_and_be_cut_off)
+                with pytest.raises(psycopg.OperationalError):
+                    projection.step()
+        assert (titles(connection), checkpoint(connection, tally)) == ({}, (0, 0))
+        fold_all(connection, tally)
+        assert titles(connection) == {"s1": ["first"], "s2": ["first"]}
+        assert checkpoint(connection, tally) == (last, last)
+
+
+def test_an_event_that_cannot_be_folded_holds_its_stream_for_that_read_model_alone(
+    connection: Connection, tally: type[Tally]
+):
+    last = append(
+        connection,
+        created("s1"),
+        retitled("s1", POISON),
+        created("s2"),
+        retitled("s1", "third"),
+        retitled("s2", "second"),
+    )
+    for model in (tally, Catalogue):
+        fold_all(connection, model)
+    assert titles(connection) == {"s1": ["first"], "s2": ["first", "second"]}
+    assert dead_letters(connection) == [
+        ("tally", 2, "series-s1", "ValueError('poison')"),
+        ("tally", 4, "series-s1", "follows an event that was set aside"),
+    ]
+    assert checkpoint(connection, tally) == (last, last)
+    found = connection.execute("SELECT title FROM catalogue_1.series ORDER BY id").fetchall()
+    assert found == [("third",), ("second",)]
+
+
+def test_a_stream_stays_held_when_the_projector_starts_again(
+    connection: Connection, tally: type[Tally]
+):
+    append(connection, created("s1"), retitled("s1", POISON))
+    fold_all(connection, tally)
+    append(connection, retitled("s1", "third"))
+    fold_all(connection, tally)
+    assert titles(connection) == {"s1": ["first"]}
+    assert [position for _, position, _, _ in dead_letters(connection)] == [2, 3]
+
+
+def test_a_retry_folds_in_order_what_was_set_aside(
+    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+):
+    append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
+    projection = fold_all(connection, tally)
+    monkeypatch.setattr(tally, "broken", False)
+    assert retry_dead_letters(database.app, tally.name) == 2
+    append(connection, retitled("s1", "set aside after the retry was asked for"))
+    while projection.step():
+        pass
+    assert titles(connection) == {
+        "s1": ["first", POISON, "third", "set aside after the retry was asked for"]
+    }
+    assert dead_letters(connection) == []
+    append(connection, retitled("s1", "last"))
+    assert projection.step()
+    assert titles(connection)["s1"][-1] == "last"
+
+
+def test_a_retry_that_fails_again_is_set_aside_again(
+    connection: Connection, database: Database, tally: type[Tally]
+):
+    append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
+    fold_all(connection, tally)
+    before = dead_letters(connection)
+    retry_dead_letters(database.app, tally.name)
+    fold_all(connection, tally)
+    assert dead_letters(connection) == before
+    assert titles(connection) == {"s1": ["first"]}
+
+
+def test_a_retry_that_changes_rows_is_a_change_of_its_own(
+    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+):
+    last = append(connection, created("s1"), retitled("s1", POISON), created("s2"))
+    fold_all(connection, tally)
+    assert checkpoint(connection, tally) == (last, last)
+    monkeypatch.setattr(tally, "broken", False)
+    retry_dead_letters(database.app, tally.name)
+    fold_all(connection, tally)
+    position, changed = checkpoint(connection, tally)
+    assert position == last
+    assert changed > last, "answers that were kept would count as being of today"
+
+
+@pytest.mark.parametrize("retried", [False, True])
+def test_an_event_whose_rows_cannot_be_written_is_set_aside_alone(
+    connection: Connection, database: Database, tally: type[Tally], retried: bool
+):
+    last = append(
+        connection,
+        created("s1"),
+        retitled("s1", UNWRITABLE),
+        retitled("s1", "third"),
+        created("s2"),
+    )
+    fold_all(connection, tally)
+    if retried:
+        retry_dead_letters(database.app, tally.name)
+        fold_all(connection, tally)
+    assert titles(connection) == {"s1": ["first"], "s2": ["first"]}
+    assert [position for _, position, _, _ in dead_letters(connection)] == [2, 3]
+    assert checkpoint(connection, tally) == (last, last)
+
+
+def test_a_chapter_deleted_before_it_was_refused_is_no_dead_letter(connection: Connection):
+    malicious = ChapterRefused(
+        chapter_id="c1",
+        uploaded_by="ana",
+        archive=histories.ARCHIVE,
+        findings=(Finding("overlap"),),
+        malicious=True,
+    )
+    append(connection, histories.created(), histories.uploaded(), histories.deleted, malicious)
+    for model in (Catalogue, Moderation):
+        fold_all(connection, model)
+    assert dead_letters(connection) == []
+
+
+def test_only_a_row_that_changes_counts_as_a_change(connection: Connection, tally: type[Tally]):
+    changed = append(connection, created("s1"))
+    fold_all(connection, tally)
+    position = append(
+        connection,
+        SeriesRevised(series_id="s1", description="no title"),
+        AccountCreated(person_id="ana", username="ana", roles=("uploader",)),
+    )
+    fold_all(connection, tally)
+    assert checkpoint(connection, tally) == (position, changed)
+
+
+def test_a_notification_says_how_far_a_read_model_is_and_what_changed_it_last(
+    connection: Connection, database: Database, tally: type[Tally]
+):
+    with psycopg.connect(database.app, autocommit=True) as listener:
+        listener.execute("LISTEN imprimatur_projected")
+        changed = append(connection, created("s1"))
+        fold_all(connection, tally)
+        position = append(connection, SeriesRevised(series_id="s1", description="no title"))
+        fold_all(connection, tally)
+        said = [one.payload for one in listener.notifies(timeout=60, stop_after=2)]
+    assert said == [f"tally_1 {changed} {changed}", f"tally_1 {position} {changed}"]
+
+
+def test_one_projector_leases_and_the_next_takes_over_when_its_connection_is_cut(
+    connection: Connection, database: Database, tally: type[Tally]
+):
+    append(connection, created("s1"))
+    with psycopg.connect(database.app, autocommit=True) as first_connection:
+        first, second = Projection(first_connection, tally), Projection(connection, tally)
+        assert first.lease()
+        assert not second.lease()
+        first.open()
+        first.step()
+        cut(database, first_connection)
+        until(second.lease)
+        second.open()
+        append(connection, retitled("s1", "second"))
+        second.step()
+        with pytest.raises(psycopg.OperationalError):
+            first.step()
+    assert titles(connection) == {"s1": ["first", "second"]}
+
+
+def test_a_checkpoint_that_somebody_else_moved_is_a_lost_lease(
+    connection: Connection, tally: type[Tally]
+):
+    append(connection, created("s1"))
+    overtaken = opened(connection, tally)
+    fold_all(connection, tally)
+    append(connection, created("s2"))
+    fold_all(connection, tally)
+    before = tables_of(connection, tally), checkpoint(connection, tally)
+    with pytest.raises(LeaseLost):
+        overtaken.step()
+    assert (tables_of(connection, tally), checkpoint(connection, tally)) == before
+
+
+def test_two_projectors_fold_every_event_once_while_their_connections_are_cut(
+    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(projector, "RECONNECT_SECONDS", 0.01)
+    monkeypatch.setattr(projector, "POLL_SECONDS", 0.01)
+    last = append(connection, created("s1", "0"))
+    projectors = [Projector(database.app, [tally]), Projector(database.app, [tally])]
+    for one in projectors:
+        one.start()
+    try:
+        for number in range(1, 60):
+            last = append(connection, retitled("s1", str(number)))
+            if number % 10 == 0:
+                with psycopg.connect(database.superuser) as superuser:
+                    superuser.execute(
+                        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+                        " AND granted AND database ="
+                        " (SELECT oid FROM pg_database WHERE datname = current_database())"
+                    )
+        until(lambda: checkpoint(connection, tally)[0] == last)
+    finally:
+        for one in projectors:
+            one.stop()
+    assert titles(connection) == {"s1": [str(number) for number in range(60)]}

@@ -1,0 +1,344 @@
+"""The worker: what follows from an event follows once, whatever happens in between."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import psycopg
+import pytest
+from procrastinate import App, PsycopgConnector
+from psycopg import AsyncConnection, Connection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
+from commands.catalogue import (
+    ApproveChapter,
+    DeleteChapter,
+    ProcessArchive,
+    RefuseChapter,
+    RejectChapter,
+)
+from commands.kernel import POLICIES, Command, Job
+from commands.people import BanPerson
+from domain.catalogue import ChapterRefused, Finding
+from domain.people import PersonBanned
+from ingest import samples
+from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
+from ingest.chapters import ChapterIngest
+from ingest.images import DecoderPool
+from ingest.references import BlobReferences
+from runtime import worker
+from runtime.reactions import DeferJobs, Reactions
+from runtime.settings import Settings
+from runtime.worker import deferral
+from tests.database import Database
+from tests.processes import open_folder, until
+from tests.workshop import Workshop
+
+PROCESS = "catalogue.ProcessArchive"
+
+
+@pytest.fixture
+def place(database: Database) -> Iterator[Workshop]:
+    with open_folder() as folder:
+        place = Workshop(database, folder)
+        place.open()
+        yield place
+        place.close()
+
+
+def jobs_dsn(place: Workshop) -> str:
+    return make_conninfo(place.database.app, options="-c search_path=jobs")
+
+
+def new_queue(place: Workshop) -> App:
+    return App(connector=PsycopgConnector(conninfo=jobs_dsn(place), min_size=1, max_size=2))
+
+
+def react(place: Workshop, defer: DeferJobs) -> None:
+    """React, in a process of its own so to say, to all that is new."""
+
+    async def step() -> None:
+        reactions = Reactions(place.database.app, place.bus, list(POLICIES.values()), defer)
+        async with await AsyncConnection.connect(jobs_dsn(place), autocommit=True) as connection:
+            await reactions.open(connection)
+            while await reactions.step(connection):
+                pass
+
+    place.do(step())
+
+
+def queued(place: Workshop) -> DeferJobs:
+    return deferral(new_queue(place))
+
+
+class Crash(Exception):
+    """The worker dies here."""
+
+
+def refuse_as_malicious(place: Workshop, chapter: str) -> None:
+    finding = Finding("overlapping_entries")
+    place.ask(RefuseChapter(chapter_id=chapter, findings=(finding,), malicious=True))
+
+
+def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(place: Workshop):
+    refuse_as_malicious(place, place.upload(1))
+
+    async def crash(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
+        await queued(place)(connection, jobs)
+        raise Crash
+
+    for _ in range(2):
+        with pytest.raises(Crash):
+            react(place, crash)
+        assert place.jobs() == []
+        assert place.query("SELECT DISTINCT position FROM projections.policies") == [(0,)]
+    react(place, queued(place))
+    react(place, queued(place))
+    ((refused_at, _, refused),) = place.events(ChapterRefused)
+    ((_, command_id, banned),) = place.events(PersonBanned)
+    assert command_id == f"policy:people.ban_malicious_uploader:{refused_at}:0"
+    assert banned.reason == f"hostile archive (overlapping_entries): {refused.chapter_id}"
+    assert [name for name, _, _ in place.jobs()] == [PROCESS, "catalogue.DiscardArchive"]
+
+
+def test_jobs_and_bookmark_are_written_together(place: Workshop):
+    place.upload(1)
+
+    async def be_cut_off(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
+        await queued(place)(connection, jobs)
+        with psycopg.connect(place.database.superuser) as superuser:
+            superuser.execute(
+                "SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,)
+            )
+
+    with pytest.raises(psycopg.OperationalError):
+        react(place, be_cut_off)
+    assert place.jobs() == []
+    react(place, queued(place))
+    react(place, queued(place))
+    assert [name for name, _, _ in place.jobs()] == [PROCESS]
+
+
+def test_a_policy_that_says_something_else_than_before_does_not_act_twice(place: Workshop):
+    refuse_as_malicious(place, place.upload(1))
+    ((refused_at, _, _),) = place.events(ChapterRefused)
+    before = BanPerson(person_id="ana", reason="what the policy said before it was changed")
+    place.ask(before, key=f"policy:people.ban_malicious_uploader:{refused_at}:0")
+    react(place, queued(place))
+    ((_, _, banned),) = place.events(PersonBanned)
+    assert banned.reason == before.reason
+
+
+def test_an_honest_archive_becomes_pages_that_wait_for_a_decision(place: Workshop):
+    chapter = place.upload(1, 2)
+    with place.at_work():
+        until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+    archives, pages = place.blobs()
+    assert archives == {place.chapter(chapter).archive}
+    assert len(pages) == 4
+
+
+def test_an_approved_chapter_keeps_its_pages_but_not_its_archive(place: Workshop):
+    chapter = place.upload(1, 2)
+    with place.at_work():
+        until(lambda: place.status(chapter) == "pending")
+        place.ask(ApproveChapter(chapter_id=chapter), by="meder")
+        until(place.all_is_done)
+    archives, pages = place.blobs()
+    assert (archives, len(pages)) == (set(), 4)
+
+
+@pytest.mark.parametrize("command", [RejectChapter, DeleteChapter])
+def test_a_rejected_or_deleted_chapter_keeps_nothing(
+    place: Workshop, command: type[RejectChapter | DeleteChapter]
+):
+    chapter = place.upload(1, 2)
+    with place.at_work():
+        until(lambda: place.status(chapter) == "pending")
+        place.ask(decision(command, chapter), by="meder")
+        until(place.all_is_done)
+    assert place.blobs() == (set(), set())
+
+
+def decision(command: type[RejectChapter | DeleteChapter], chapter: str) -> Command:
+    if command is RejectChapter:
+        return RejectChapter(chapter_id=chapter, reason="blurred")
+    return DeleteChapter(chapter_id=chapter)
+
+
+def test_a_page_of_two_chapters_goes_with_the_last_of_them(place: Workshop):
+    first, second = place.upload(1, 2), place.upload(2, 3)
+    with place.at_work():
+        for chapter in (first, second):
+            until(lambda: place.status(chapter) == "pending")  # noqa: B023 awaited at once
+        assert len(place.blobs()[1]) == 6
+        place.ask(RejectChapter(chapter_id=first, reason="blurred"), by="meder")
+        until(place.all_is_done)
+        assert len(place.blobs()[1]) == 4
+        place.ask(DeleteChapter(chapter_id=second), by="meder")
+        until(place.all_is_done)
+    assert place.blobs() == (set(), set())
+
+
+def test_a_hostile_archive_is_refused_and_gone_and_its_uploader_banned(place: Workshop):
+    chapter = place.upload(archive=samples.overlapping())
+    with place.at_work():
+        until(lambda: len(place.events(PersonBanned)) > 0 and place.all_is_done())
+    ((_, _, refused),) = place.events(ChapterRefused)
+    assert refused.malicious
+    assert len(refused.findings) > 0
+    ((_, _, banned),) = place.events(PersonBanned)
+    assert banned.person_id == "ana"
+    assert chapter in banned.reason
+    assert place.blobs() == (set(), set())
+
+
+def test_a_malformed_archive_is_refused_and_its_uploader_is_not_banned(place: Workshop):
+    chapter = place.upload(archive=b"no archive at all")
+    with place.at_work():
+        until(lambda: place.status(chapter) == "refused" and place.all_is_done())
+    assert place.events(PersonBanned) == []
+    assert place.blobs() == (set(), set())
+
+
+def test_a_job_of_a_worker_that_died_is_taken_up_again(
+    place: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
+    chapter = place.upload(1)
+    react(place, queued(place))
+    place.do(die_with_a_job(place))
+    assert [status for _, _, status in place.jobs()] == ["doing"]
+    with place.at_work():
+        until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+
+
+async def die_with_a_job(place: Workshop) -> None:
+    """Fetch a job, and never be heard of again."""
+    async with new_queue(place).open_async() as queue:
+        worker_id = await queue.job_manager.register_worker()
+        assert await queue.job_manager.fetch_job(queues=None, worker_id=worker_id)
+    place.query(
+        "UPDATE jobs.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'"
+        " WHERE id = %s",
+        worker_id,
+    )
+
+
+class InterruptedStore(DirectoryStore):
+    """A store where something happens while an archive is being read."""
+
+    def __init__(self, root: Path, interrupt: Callable[[], None]) -> None:
+        super().__init__(root)
+        self._interrupt = interrupt
+
+    def open(self, key: str, byte_range: ByteRange | None = None) -> BlobReader:
+        reader = super().open(key, byte_range)
+        try:
+            self._interrupt()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
+
+
+def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(
+    place: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    failing = Event()
+    failing.set()
+
+    def fail() -> None:
+        if failing.is_set():
+            raise BlobStoreUnavailable("the disk is gone")
+
+    def open_store(_: Settings) -> BlobStore:
+        return InterruptedStore(place.blob_dir, fail)
+
+    monkeypatch.setattr(worker, "open_store", open_store)
+    chapter = place.upload(1)
+    with place.at_work():
+        until(lambda: place.query("SELECT 1 FROM jobs.procrastinate_jobs WHERE attempts > 0") != [])
+        until(lambda: [status for _, _, status in place.jobs()] == ["todo"])
+        assert place.status(chapter) == "processing"
+        failing.clear()
+        until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+
+
+@pytest.fixture
+def examine(place: Workshop) -> Iterator[Callable[..., None]]:
+    """Examines a chapter's archive as a job does, and is interrupted."""
+    pool = ConnectionPool[Connection[TupleRow]](place.database.app, min_size=1, open=True)
+    with pool, DecoderPool() as decoders:
+
+        def examine(chapter: str, interrupt: Callable[[], None] = lambda: None) -> None:
+            store = InterruptedStore(place.blob_dir, interrupt)
+            scratch = place.settings.scratch()
+            references = BlobReferences(pool, store)
+            ingest = ChapterIngest(place.bus, store, references, decoders, scratch)
+            archive = place.chapter(chapter).archive
+            job = ProcessArchive(chapter_id=chapter, archive=archive)
+            place.do(ingest.process(job, f"of-{chapter}"))
+
+        yield examine
+
+
+def clear(place: Workshop, chapter: str) -> None:
+    """Do what the jobs after a decision do."""
+    with ConnectionPool[Connection[TupleRow]](place.database.app, min_size=1, open=True) as pool:
+        BlobReferences(pool, place.store).release(chapter)
+    place.store.delete(place.chapter(chapter).archive)
+
+
+def test_a_chapter_deleted_while_it_is_examined_leaves_no_pages(
+    place: Workshop, examine: Callable[..., None]
+):
+    chapter = place.upload(1, 2)
+
+    def delete() -> None:
+        place.ask(DeleteChapter(chapter_id=chapter), by="ana")
+        clear(place, chapter)
+
+    examine(chapter, delete)
+    assert place.blobs() == (set(), set())
+    assert place.status(chapter) == "processing"
+
+
+def test_a_chapter_rejected_while_it_is_examined_again_leaves_no_pages(
+    place: Workshop, examine: Callable[..., None]
+):
+    chapter = place.upload(1, 2)
+    examine(chapter)
+
+    def reject() -> None:
+        place.ask(RejectChapter(chapter_id=chapter, reason="blurred"), by="meder")
+        clear(place, chapter)
+
+    examine(chapter, reject)
+    assert place.blobs() == (set(), set())
+
+
+def test_a_job_taken_up_again_after_its_chapter_was_deleted_leaves_no_pages(
+    place: Workshop, examine: Callable[..., None]
+):
+    chapter = place.upload(1, 2)
+    examine(chapter)
+    place.ask(DeleteChapter(chapter_id=chapter), by="ana")
+    place.store.delete(place.chapter(chapter).archive)
+    examine(chapter)
+    assert place.blobs() == (set(), set())
+
+
+def test_a_job_taken_up_again_after_its_chapter_was_approved_changes_nothing(
+    place: Workshop, examine: Callable[..., None]
+):
+    chapter = place.upload(1, 2)
+    examine(chapter)
+    place.ask(ApproveChapter(chapter_id=chapter), by="meder")
+    place.store.delete(place.chapter(chapter).archive)
+    examine(chapter)
+    archives, pages = place.blobs()
+    assert (archives, len(pages)) == (set(), 4)
