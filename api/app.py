@@ -22,7 +22,7 @@ from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
 from api.commands import ApiRequest, command_routes
-from api.middleware import CachedAnswers, RequestIds
+from api.middleware import CachedAnswers, ReadBodies, RequestIds
 from api.queries import query_routes
 from api.site import Site
 from projections.kernel import API
@@ -31,6 +31,20 @@ MAX_BODY_BYTES = 1024 * 1024
 """A body, at most, where nothing larger is expected."""
 
 SCHEMA = f"{API}/schema"
+
+HEADERS = """
+Sign in at `/api/v1/auth/login` and send `Authorization: Bearer TOKEN`.
+
+**Commands** answer `X-Position`: the position in the log that shows their effect. Send
+`Idempotency-Key` (1 to 200 of `A-Za-z0-9._~-`) with a command, and a retry with the same key gets
+the first answer; the same key with another request is 422. `X-Correlation-ID` ties commands
+together in the audit trail.
+
+**Reads** take `X-Min-Position` and wait, for at most five seconds, until their read model has come
+that far (504 otherwise). They carry an `ETag`; with `If-None-Match` what has not changed is 304.
+
+**Errors** are one envelope; messages follow `Accept-Language` (en, ky, ar, so).
+"""
 
 OpenSite = Callable[[], AbstractAsyncContextManager[Site]]
 
@@ -63,6 +77,7 @@ def build_app(open_site: OpenSite) -> Litestar:
             RequestIds(),
             PrometheusConfig(app_name="imprimatur", group_path=True).middleware,
             CachedAnswers(),
+            ReadBodies(),
         ],
         compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
         openapi_config=_documentation(),
@@ -90,6 +105,7 @@ def _documentation() -> OpenAPIConfig:
     return OpenAPIConfig(
         title="Imprimatur",
         version="0.1.0",
+        description=HEADERS,
         path=SCHEMA,
         components=Components(
             security_schemes={

@@ -16,12 +16,11 @@ from msgspec import Struct, ValidationError, convert
 from api.commands import Accepted, accepted, envelope_of, errors
 from api.errors import AnyRequest, Refusal, field_problem, refuse_nul
 from api.identity import TENANT, viewer_of
-from api.queries import documented
+from api.queries import documented, names_entity
 from api.site import Site, site_of
 from api.uploads import (
     MAX_ARCHIVE_BYTES,
     IncomingFile,
-    drain,
     receive_body,
     receive_form,
 )
@@ -158,15 +157,10 @@ async def upload_chapter_body(
 
 async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
     """Refuse before the archive is taken what would be refused after it."""
-    try:
-        return await _check(request, series_id)
-    except Exception:
-        await drain(request.stream())
-        raise
-
-
-async def _check(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
     envelope = envelope_of(request)
+    length = request.headers.get("content-length", "")
+    if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
+        raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
     site = site_of(request)
     viewer = await viewer_of(request)
     if not viewer.may("catalogue.upload"):
@@ -174,9 +168,6 @@ async def _check(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
     series = await site.bus.state(Series, series_id, TENANT)
     if series is None:
         raise NotFound("series")
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
-        raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
     return site, envelope, series
 
 
@@ -237,20 +228,22 @@ async def get_image(
     preview: Annotated[
         str, QueryParameter(description="Opens a chapter that is not public yet")
     ] = "",
-) -> Stream:
+) -> Response[Any]:
     refuse_nul(request)
     site = site_of(request)
     public = await _admit_image(request, chapter_id, name, preview)
+    headers = {
+        "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
+        "X-Content-Type-Options": "nosniff",
+        "ETag": f'"{name}"',
+    }
+    if names_entity(request, headers["ETag"].encode()):
+        return Response(None, status_code=304, headers=headers)
     reader = await asyncio.to_thread(site.blobs.open, page_key(name))
     return Stream(
         _chunks(reader),
         media_type=MEDIA_TYPES[name.rpartition(".")[2]],
-        headers={
-            "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
-            "Content-Length": str(reader.size),
-            "X-Content-Type-Options": "nosniff",
-            "ETag": f'"{name}"',
-        },
+        headers=headers | {"Content-Length": str(reader.size)},
     )
 
 

@@ -185,6 +185,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     Exception: _refused,
 }
 
+_NAMED = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
 _AT = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
 
 
@@ -192,4 +193,8 @@ def field_problem(error: Exception) -> Refusal:
     """A complaint of msgspec's as a refusal that names the field."""
     text = str(error)
     where = _AT.search(text)
-    return invalid(where.group(1) if where else "", _AT.sub("", text))
+    path = where.group(1) if where else ""
+    named = _NAMED.search(text)  # a field that is missing or unknown is not in the path
+    if named:
+        path = f"{path}.{named.group(1)}".lstrip(".")
+    return invalid(path, _AT.sub("", text))

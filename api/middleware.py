@@ -1,16 +1,22 @@
 """What happens to every request, around its route."""
 
+import asyncio
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from litestar import Litestar
 from litestar.middleware import ASGIMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
 
 from api.answers import Answer
 from api.errors import request_id
 from api.queries import headers, matches
 from api.site import Site
+
+MAX_UNREAD_BYTES = 64 * 1024 * 1024
+UNREAD_SECONDS = 5.0
+"""Of a refused request, no more than this is read."""
 
 _UNCACHED = (b"authorization", b"x-min-position")
 
@@ -27,6 +33,34 @@ class RequestIds(ASGIMiddleware):
             await send(message)
 
         await next_app(scope, receive, send_with_id)
+
+
+class ReadBodies(ASGIMiddleware):
+    """Reads the rest of a body before a refusal, which its sender, or a proxy, would not see."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        unread = 0 < _content_length(scope) <= MAX_UNREAD_BYTES
+
+        async def receive_noting() -> ReceiveMessage:
+            nonlocal unread
+            message = await receive()
+            unread = unread and message["type"] == "http.request" and message["more_body"]
+            return message
+
+        async def send_later(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(UNREAD_SECONDS):
+                        while unread:
+                            await receive_noting()
+            await send(message)
+
+        await next_app(scope, receive_noting, send_later)
+
+
+def _content_length(scope: Scope) -> int:
+    given = dict[bytes, bytes](scope["headers"]).get(b"content-length", b"")
+    return int(given) if given.isdigit() else 0
 
 
 class CachedAnswers(ASGIMiddleware):

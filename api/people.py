@@ -11,7 +11,7 @@ from api.errors import Refusal
 from api.identity import TENANT, signed_in, viewer_of
 from api.site import site_of
 from api.tokens import ACCESS_SECONDS
-from commands.bus import NOTHING_APPENDED
+from commands.bus import NOTHING_APPENDED, KeyReused
 from commands.kernel import PermissionDenied, check_standing
 from commands.people import CreateAccount
 from domain.people import Role, Username, UsernameClaim
@@ -112,6 +112,8 @@ async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Res
         raise
     if outcome.id != person_id:  # a retry, which was answered with the account made before
         await site.passwords.forget(person_id)
+        if not await site.passwords.matches(outcome.id, data.password):
+            raise KeyReused  # the password is no part of the command, and so of its fingerprint
     return accepted(outcome, 201, f"{API}/people")
 
 

@@ -124,7 +124,7 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
     if spec.model is None or checkpoint is None:
         return fresh(await _ask(request, query, viewer), None, private=bool(viewer.id))
     etag = _etag(request, spec.model, checkpoint, viewer)
-    if _matches(request, etag):
+    if names_entity(request, etag):
         return unchanged(etag, private=bool(viewer.id))
     if viewer.id:
         return fresh(await _ask(request, query, viewer), etag, private=True)
@@ -192,7 +192,8 @@ def _etag(
     return f'"{model.schema()}-{checkpoint.changed}-{sha256(named).hexdigest()[:16]}"'.encode()
 
 
-def _matches(request: AnyRequest, etag: bytes) -> bool:
+def names_entity(request: AnyRequest, etag: bytes) -> bool:
+    """Whether the request's If-None-Match names this entity."""
     given = request.headers.get("if-none-match")
     return given is not None and matches(given.encode("latin-1"), etag)
 

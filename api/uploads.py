@@ -3,7 +3,6 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -16,7 +15,6 @@ from api.errors import Refusal, invalid
 MAX_ARCHIVE_BYTES = 500 * 1024 * 1024
 MAX_FIELD_BYTES = 4_096
 MAX_FIELDS = 10
-MAX_DRAINED_BYTES = 64 * 1024 * 1024
 MAX_DRAINING_SECONDS = 2.0
 
 ARCHIVE = "archive"
@@ -74,20 +72,6 @@ class IncomingFile:
         self._hash.update(pending)
         self._file.write(pending)
         self._file.flush()
-
-
-async def drain(stream: AsyncIterator[bytes]) -> None:
-    """Read and drop what a client still sends, so that a proxy gets to see the refusal.
-
-    A client that sends nothing is waiting for just that refusal.
-    """
-    left = MAX_DRAINED_BYTES
-    with suppress(TimeoutError):
-        async with asyncio.timeout(MAX_DRAINING_SECONDS):
-            async for chunk in stream:
-                left -= len(chunk)
-                if left < 0:
-                    return
 
 
 async def receive_body(stream: AsyncIterator[bytes], file: IncomingFile) -> None:

@@ -60,6 +60,13 @@ class Job(Struct, metaclass=CommandMeta):
     """A side effect to be run by a worker, at least once, after the policy that asked for it."""
 
 
+class Origin(Struct, frozen=True):
+    """What a job follows from: the event at a position, within a correlation."""
+
+    position: int
+    correlation_id: str
+
+
 class CommandSpec(Struct, frozen=True, kw_only=True):
     """What a `@command` declaration says."""
 

@@ -13,13 +13,14 @@ from commands.catalogue import (
     RefuseChapter,
     ReleasePages,
 )
-from commands.kernel import SYSTEM, Command
+from commands.kernel import SYSTEM, Command, Origin
 from domain.catalogue import Chapter, Page
 from ingest.archive import ArchiveRefused, PreparedChapter, PreparedPage, prepare_chapter
 from ingest.blobs import BlobNotFound, BlobStore
 from ingest.images import DecoderPool
 from ingest.keys import page_key
 from ingest.references import BlobReferences, StoredFile
+from ingest.refusal import bounded
 from ingest.scratch import ABANDONED_SECONDS
 
 TENANT = "main"
@@ -47,7 +48,7 @@ class ChapterIngest:
         self._decoders = decoders
         self._scratch = scratch
 
-    async def process(self, job: ProcessArchive, job_id: str) -> None:
+    async def process(self, job: ProcessArchive, job_id: str, origin: Origin) -> None:
         """Examine an archive, hold its pages, and report what was found."""
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix=PREFIX) as folder:
             archive, workdir = Path(folder) / "archive.zip", Path(folder) / "pages"
@@ -66,13 +67,13 @@ class ChapterIngest:
             except ArchiveRefused as refused:
                 report = RefuseChapter(
                     chapter_id=job.chapter_id,
-                    findings=refused.findings,
+                    findings=bounded(refused.findings),
                     malicious=refused.malicious,
                 )
-                await self._report(report, job_id)
+                await self._report(report, job_id, origin)
                 return
             await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
-        await self._report(_pages(job.chapter_id, prepared), job_id)
+        await self._report(_pages(job.chapter_id, prepared), job_id, origin)
         await self._let_go_if_unwanted(job.chapter_id)
 
     async def sweep(self, now: float) -> None:
@@ -94,12 +95,13 @@ class ChapterIngest:
         """Let go of a chapter's pages."""
         await asyncio.to_thread(self._references.release, job.chapter_id)
 
-    async def _report(self, command: Command, job_id: str) -> None:
+    async def _report(self, command: Command, job_id: str, origin: Origin) -> None:
         envelope = Envelope(
             actor=SYSTEM,
             tenant=TENANT,
             command_id=f"job:{job_id}:{type(command).__name__}",
-            causation_id=f"job:{job_id}",
+            correlation_id=origin.correlation_id,
+            causation_id=str(origin.position),
         )
         await self._bus.handle(command, envelope)
 
@@ -141,7 +143,7 @@ def _files(prepared: PreparedChapter) -> list[StoredFile]:
 
 def _pages(chapter_id: str, prepared: PreparedChapter) -> RecordPages:
     pages = tuple(_page(page) for page in prepared.pages)
-    return RecordPages(chapter_id=chapter_id, pages=pages, notes=prepared.notes)
+    return RecordPages(chapter_id=chapter_id, pages=pages, notes=bounded(prepared.notes))
 
 
 def _page(page: PreparedPage) -> Page:

@@ -1,8 +1,26 @@
 """What is said about an archive: findings for the reviewer, and the refusal."""
 
+from collections.abc import Sequence
+
 from domain.catalogue import Finding
 
-__all__ = ["ArchiveRefused", "Finding", "refusal"]
+__all__ = ["ArchiveRefused", "Finding", "bounded", "refusal"]
+
+
+MAX_FINDINGS = 40
+MAX_TEXT = 100
+"""Together they keep any number of findings about any names within one event."""
+
+
+def bounded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The first findings with their texts cut short, and how many more there were."""
+    kept = [
+        Finding(one.code, one.detail[:MAX_TEXT], one.entry[-MAX_TEXT:])
+        for one in findings[:MAX_FINDINGS]
+    ]
+    if more := len(findings) - len(kept):
+        kept.append(Finding("more_findings", f"{more} more"))
+    return tuple(kept)
 
 
 class ArchiveRefused(Exception):

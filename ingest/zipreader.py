@@ -246,6 +246,8 @@ def _decode_name(raw: bytes, flags: int, extra: dict[int, bytes]) -> str:
     unicode_path = extra.get(_UNICODE_PATH, b"")
     if unicode_path[:5] == b"\1" + zlib.crc32(raw).to_bytes(4, "little"):
         raw, flags = unicode_path[5:], flags | _UTF8
+    if len(raw) > _NAME_BYTES:
+        raise refusal("bad_name", f"a Unicode name of {len(raw)} bytes")
     for encoding in ("utf-8",) if flags & _UTF8 else ("utf-8", "cp932", "cp437"):
         try:
             return raw.decode(encoding).replace("\\", "/")

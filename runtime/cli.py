@@ -77,7 +77,10 @@ def settings_for(data: Path | None) -> Settings:
 def up(data: Path | None, port: int, host: str) -> None:
     """Run a whole site in one place: database, api, projector, worker."""
     settings = replace(read_settings(os.environ), port=port, host=host)
-    sys.exit(OneSite(data or default_data_folder("site"), settings).run())
+    folder = data or default_data_folder("site")
+    click.echo(f"Starting a site in {folder}; it will serve http://{host}:{port} until Ctrl-C.")
+    click.echo(f"Its documentation: http://{host}:{port}/api/v1/schema")
+    sys.exit(OneSite(folder, settings).run())
 
 
 @cli.command()

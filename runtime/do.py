@@ -9,6 +9,7 @@ import click
 from msgspec import NODEFAULT, convert, json
 from msgspec.structs import fields as struct_fields
 
+from api.commands import IDEMPOTENCY_KEY
 from commands.bus import Envelope, Outcome
 from commands.kernel import COMMANDS, Command, CommandSpec, NotFound
 from domain.people import UsernameClaim
@@ -32,6 +33,8 @@ def command_group(settings_for: SettingsFor) -> click.Group:
 def _verb(spec: CommandSpec, settings_for: SettingsFor) -> click.Command:
     def run(data: Path | None, acting_as: str, key: str | None, **given: Any) -> None:
         said = {name: value for name, value in given.items() if value not in (None, ())}
+        if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
+            raise click.BadParameter(f"must match {IDEMPOTENCY_KEY.pattern}")
         command = convert(said, spec.cls, strict=False)
         outcome = asyncio.run(_issue(settings_for(data), command, acting_as, key))
         click.echo(json.encode(outcome))

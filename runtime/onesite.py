@@ -88,8 +88,5 @@ def site_settings(folder: DataFolder, given: Settings) -> Settings:
 
 def running_settings(data: Path, given: Settings) -> Settings:
     """The settings of a site that runs in a folder, for another process beside it."""
-    return replace(
-        site_settings(DataFolder(data), given),
-        dsn=read_dsn(data, "app"),
-        admin_dsn=read_dsn(data, "owner"),
-    )
+    dsn, admin_dsn = read_dsn(data, "app"), read_dsn(data, "owner")
+    return replace(site_settings(DataFolder(data), given), dsn=dsn, admin_dsn=admin_dsn)

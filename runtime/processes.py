@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 
 def run_api(settings: Settings) -> None:
     """Serve HTTP."""
+    for name in ("dsn", "secret", "scratch_dir"):
+        settings.need(name)
     configure_logging(settings.log_level)
     app = build_app(lambda: open_site(settings))
     server = Server(

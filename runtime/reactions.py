@@ -7,7 +7,7 @@ from typing import Any, LiteralString
 from psycopg import AsyncConnection
 
 from commands.bus import Bus, Envelope, KeyReused
-from commands.kernel import SYSTEM, Command, Job, NotFound, PolicySpec
+from commands.kernel import SYSTEM, Command, Job, NotFound, Origin, PolicySpec
 from domain.kernel import RECORDED_COLUMNS, Recorded, Rejected, event_name, recorded
 
 BATCH = 500
@@ -22,7 +22,10 @@ _EVENTS: LiteralString = (
 
 logger = logging.getLogger(__name__)
 
-DeferJobs = Callable[[AsyncConnection[Any], list[Job]], Any]
+Deferred = tuple[Job, Origin]
+"""A job, and the event that it follows from."""
+
+DeferJobs = Callable[[AsyncConnection[Any], list[Deferred]], Any]
 """Puts jobs on the queue, in the transaction of a connection."""
 
 
@@ -68,7 +71,7 @@ class Reactions:
         cursor = await connection.execute(_EVENTS, (types, start, head, BATCH))
         rows = await cursor.fetchall()
         reached = rows[-1][0] if len(rows) == BATCH else head
-        jobs: list[Job] = []
+        jobs: list[Deferred] = []
         for row in rows:
             jobs += await self._react(recorded(row))
         async with connection.transaction():
@@ -81,16 +84,16 @@ class Reactions:
         self._positions = {name: max(at, reached) for name, at in self._positions.items()}
         return True
 
-    async def _react(self, event: Recorded) -> list[Job]:
+    async def _react(self, event: Recorded) -> list[Deferred]:
         """Issue the commands that follow from an event, and give back its jobs."""
-        jobs: list[Job] = []
+        jobs: list[Deferred] = []
         for policy in self._policies:
             fits = isinstance(event.event, policy.event)
             if not fits or event.position <= self._positions[policy.name]:
                 continue
             for number, reaction in enumerate(policy.react(event.event)):
                 if isinstance(reaction, Job):
-                    jobs.append(reaction)
+                    jobs.append((reaction, Origin(event.position, event.correlation_id)))
                 else:
                     await self._issue(reaction, event, f"policy:{policy.name}", number)
         return jobs

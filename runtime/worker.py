@@ -16,13 +16,13 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
-from commands.kernel import Job
+from commands.kernel import Job, Origin
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from ingest.scratch import sweep
-from runtime.reactions import Reactions
+from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool, open_store
@@ -40,7 +40,7 @@ RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Any, str], Awaitable[None]]
+Handler = Callable[[Any, str, Origin], Awaitable[None]]
 
 
 class JobsStopped(Exception):
@@ -86,28 +86,28 @@ def _register(app: App, ingest: ChapterIngest) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
-        DiscardArchive: lambda job, _: ingest.discard(job),
-        ReleasePages: lambda job, _: ingest.release(job),
+        DiscardArchive: lambda job, _id, _origin: ingest.discard(job),
+        ReleasePages: lambda job, _id, _origin: ingest.release(job),
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY, pass_context=True)(_task(kind, handlers[kind]))
 
 
 def _task(kind: type[Job], handler: Handler) -> Callable[..., Awaitable[None]]:
-    async def run(context: JobContext, **arguments: Any) -> None:
-        await handler(convert(arguments, kind), str(context.job.id))
+    async def run(context: JobContext, *, job: Any, origin: Any) -> None:
+        await handler(convert(job, kind), str(context.job.id), convert(origin, Origin))
 
     return run
 
 
-def deferral(app: App) -> Callable[[AsyncConnection[Any], list[Job]], Awaitable[None]]:
+def deferral(app: App) -> DeferJobs:
     """What puts jobs on the queue, in the transaction of a connection."""
     names = {kind: name for name, kind in JOBS.items()}
 
-    async def defer(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
-        for job in jobs:
+    async def defer(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
+        for job, origin in jobs:
             task = app.configure_task(names[type(job)], connection=connection)
-            await task.defer_async(**to_builtins(job))
+            await task.defer_async(job=to_builtins(job), origin=to_builtins(origin))
 
     return defer
 

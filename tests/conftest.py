@@ -7,6 +7,7 @@ import pytest
 
 from tests.database import Database, Server
 from tests.scenario import GivenEvents, HttpLevel, Level, LogLevel, PureLevel, given_at
+from tests.site import Site, running_site
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +33,13 @@ def given(request: pytest.FixtureRequest, tmp_path: Path) -> GivenEvents:
     database: Database = request.getfixturevalue("database")
     level: Level = levels[request.param](database, tmp_path)
     return given_at(level)
+
+
+@pytest.fixture(scope="session")
+def site(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A running site for all the tests that look at it from outside."""
+    with (
+        postgres.database() as database,
+        running_site(database, tmp_path_factory.mktemp("site")) as site,
+    ):
+        yield site

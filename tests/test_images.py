@@ -160,11 +160,11 @@ def test_a_large_file_of_too_many_pixels_is_no_bomb(decoders: DecoderPool, tmp_p
 
 def test_a_killed_decoder_is_replaced(tmp_path: Path) -> None:
     with DecoderPool(1) as pool:
-        os.kill(pool.processes()[0], signal.SIGSTOP)
-        path = tmp_path / "image"
-        path.write_bytes(picture())
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
         future = pool.decode(path)
-        os.kill(pool.processes()[0], signal.SIGKILL)
+        with path.open("wb"):  # which waits until the decoder opens it too
+            os.kill(pool.processes()[0], signal.SIGKILL)
         with pytest.raises(ImageRefused, match="decoder_died"):
             future.result()
         assert _decode(pool, tmp_path, picture()).width == 120

@@ -20,7 +20,7 @@ from commands.catalogue import (
     RefuseChapter,
     RejectChapter,
 )
-from commands.kernel import POLICIES, Command, Job
+from commands.kernel import POLICIES, Command, Origin
 from commands.people import BanPerson
 from domain.catalogue import ChapterRefused, Finding
 from domain.people import PersonBanned
@@ -30,7 +30,7 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from runtime import worker
-from runtime.reactions import DeferJobs, Reactions
+from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.settings import Settings
 from runtime.worker import deferral
 from tests.database import Database
@@ -86,7 +86,7 @@ def refuse_as_malicious(place: Workshop, chapter: str) -> None:
 def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(place: Workshop):
     refuse_as_malicious(place, place.upload(1))
 
-    async def crash(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
+    async def crash(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
         await queued(place)(connection, jobs)
         raise Crash
 
@@ -107,7 +107,7 @@ def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(pl
 def test_jobs_and_bookmark_are_written_together(place: Workshop):
     place.upload(1)
 
-    async def be_cut_off(connection: AsyncConnection[Any], jobs: list[Job]) -> None:
+    async def be_cut_off(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
         await queued(place)(connection, jobs)
         with psycopg.connect(place.database.superuser) as superuser:
             superuser.execute(
@@ -281,7 +281,7 @@ def examine(place: Workshop) -> Iterator[Callable[..., None]]:
             ingest = ChapterIngest(place.bus, store, references, decoders, scratch)
             archive = place.chapter(chapter).archive
             job = ProcessArchive(chapter_id=chapter, archive=archive)
-            place.do(ingest.process(job, f"of-{chapter}"))
+            place.do(ingest.process(job, f"of-{chapter}", Origin(1, "of-the-test")))
 
         yield examine
 

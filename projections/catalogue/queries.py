@@ -1,6 +1,5 @@
 """The questions about series and chapters."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, json
@@ -9,7 +8,7 @@ from psycopg import AsyncConnection, sql
 
 from domain.catalogue import Kind, Rating, SeriesStatus
 from projections.catalogue.answers import ChapterDetail, SeriesDetail, SeriesSummary
-from projections.catalogue.rows import Catalogue
+from projections.catalogue.rows import Catalogue, words
 from projections.kernel import Asked, ListQuery, Missing, Query, Viewer, one, query
 
 _SCHEMA = sql.Identifier(Catalogue.schema())
@@ -77,8 +76,7 @@ class ListSeries(ListQuery):
             conditions.append(
                 sql.SQL("to_tsvector('simple', words) @@ to_tsquery('simple', %(search)s)")
             )
-            words = re.findall(r"[^\W_]+", self.search.casefold())
-            values["search"] = " & ".join(f"'{word}':*" for word in words)
+            values["search"] = " & ".join(f"'{word}':*" for word in words(self.search))
         return conditions, values
 
 

@@ -1,7 +1,9 @@
 """The rows of series and chapters, and what each event does to them."""
 
+import re
 from datetime import datetime
 from typing import Any
+from unicodedata import category, normalize
 
 from msgspec import Struct, json
 from msgspec.structs import replace
@@ -86,7 +88,7 @@ class SeriesRow(Row, frozen=True, kw_only=True):
             fields.status,
             fields.rating,
             [category.casefold() for category in fields.categories],
-            names.casefold(),
+            " ".join(words(names)),
             fields.title.casefold(),
             len(self.chapters),
             self.created_at,
@@ -281,6 +283,12 @@ def _chapter(rows: Rows, key: str) -> ChapterRow:
 
 def _fields(summary: SeriesSummary) -> dict[str, Any]:
     return {name: getattr(summary, name) for name in SeriesSummary.__struct_fields__}
+
+
+def words(text: str) -> list[str]:
+    """The words of a text as they are searched: letters and digits, without case and accents."""
+    bare = "".join(c for c in normalize("NFKD", text.casefold()) if category(c) != "Mn")
+    return re.findall(r"[^\W_]+", bare)
 
 
 def image_name(page: Page) -> str:

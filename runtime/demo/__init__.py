@@ -123,3 +123,4 @@ def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
     ):
         console.print(f"{name:>14}  {summary.url}{path}")
     console.print(f"{'data':>14}  {data}")
+    console.print("bek is banned and cannot sign in. Without --once the site goes on serving.")

@@ -20,7 +20,7 @@ from psycopg_pool import ConnectionPool
 
 from commands.bus import Bus, Envelope
 from commands.catalogue import CreateSeries, ProcessArchive, ReleasePages, UploadChapter
-from commands.kernel import SYSTEM
+from commands.kernel import SYSTEM, Origin
 from domain.catalogue import Chapter
 from ingest.blobs import DirectoryStore
 from ingest.chapters import ChapterIngest
@@ -110,7 +110,7 @@ async def _ingest(settings: Settings, archives: Sequence[Path]) -> float:
 
         async def process(job: ProcessArchive) -> None:
             async with free:
-                await ingest.process(job, new_id())
+                await ingest.process(job, new_id(), Origin(0, new_id()))
 
         begun = time.perf_counter()
         await asyncio.gather(*map(process, jobs))

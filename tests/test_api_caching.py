@@ -1,0 +1,125 @@
+"""Answers that are never outdated: positions to wait for, and entity tags that change in time."""
+
+from functools import partial
+
+import pytest
+
+from tests.processes import until
+from tests.site import Site, good, refused
+
+READERS = ("anonymous", "uploader", "moderator")
+
+
+@pytest.mark.parametrize("by", READERS)
+def test_a_position_shows_what_was_written_before_it(site: Site, by: str) -> None:
+    series = site.series()
+    for number in range(20):
+        answer = site.client("uploader").patch(
+            f"/series/{series}", json={"description": f"Number {number}"}
+        )
+        position = {"X-Min-Position": answer.headers["X-Position"]}
+        read = good(site.client(by).get(f"/series/{series}", headers=position))
+        assert read.json()["description"] == f"Number {number}"
+
+
+def test_a_command_that_changes_nothing_answers_the_position_of_what_is(site: Site) -> None:
+    series = site.series(published=False)
+    first, again = (site.client("moderator").post(f"/series/{series}/publication") for _ in "12")
+    assert first.headers["X-Position"] == again.headers["X-Position"] != "0"
+
+
+@pytest.mark.parametrize("position", ["", "-1", "1.5", "one", "1 1", "٣", "9" * 19, "9" * 5_000])
+def test_a_position_that_is_none_is_refused(site: Site, position: str) -> None:
+    answer = site.anonymous.get("/series", headers=[(b"X-Min-Position", position.encode())])
+    error = refused(answer, 400, "validation_failed")
+    assert error["field_errors"].keys() == {"X-Min-Position"}
+
+
+def test_a_position_of_the_future_is_not_waited_for_without_end(site: Site) -> None:
+    answer = site.anonymous.get("/series", headers={"X-Min-Position": "9" * 18})
+    refused(answer, 504, "position_not_reached")
+
+
+@pytest.mark.parametrize("by", READERS)
+def test_a_client_that_has_the_answer_is_not_sent_it_again(site: Site, by: str) -> None:
+    series = site.series()
+    site.get(by, f"/series/{series}")
+    client = site.client(by)
+    first = good(client.get(f"/series/{series}"))
+    tag = first.headers["ETag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}'):
+        again = client.get(f"/series/{series}", headers={"If-None-Match": known})
+        assert (again.status_code, again.content) == (304, b"")
+        assert again.headers["ETag"] == tag
+        assert again.headers["Cache-Control"] == first.headers["Cache-Control"]
+    other = good(client.get(f"/series/{series}", headers={"If-None-Match": '"other"'}))
+    assert other.content == first.content
+
+
+@pytest.mark.parametrize("by", READERS)
+@pytest.mark.parametrize("path", ["/series/{}", "/series"])
+def test_a_change_changes_the_tag(site: Site, by: str, path: str) -> None:
+    series = site.series()
+    address = path.format(series)
+    site.get(by, address)
+    before = good(site.client(by).get(address))
+    site.ask("uploader", "PATCH", f"/series/{series}", title="Another title")
+    known = {"If-None-Match": before.headers["ETag"]}
+    after = good(site.client(by).get(address, headers=site.now | known))
+    assert after.headers["ETag"] != before.headers["ETag"]
+    assert "Another title" in after.text
+    assert "Another title" in good(site.client(by).get(address, headers=known)).text
+
+
+def test_each_person_has_tags_of_their_own(site: Site) -> None:
+    series = site.series()
+    tags = {
+        by: site.client(by).get(f"/series/{series}", headers=site.now).headers["ETag"]
+        for by in (*READERS, "reader", "other")
+    }
+    assert len(set(tags.values())) == len(tags)
+
+
+def test_each_address_has_a_tag_of_its_own(site: Site) -> None:
+    series = site.series()
+    tag = site.anonymous.get(f"/series/{series}", headers=site.now).headers["ETag"]
+    answer = site.anonymous.get("/series/no-such-series", headers={"If-None-Match": tag})
+    refused(answer, 404, "series_not_found")
+
+
+@pytest.mark.parametrize("by", READERS)
+def test_an_answer_is_the_same_packed_and_unpacked(site: Site, by: str) -> None:
+    series = site.series(description="A long description. " * 100)
+    plain = site.get(by, f"/series/{series}")
+    for encoding in ("gzip", "identity", "gzip;q=0", "nonsense", "gzip"):
+        packed = site.client(by).get(f"/series/{series}", headers={"Accept-Encoding": encoding})
+        assert packed.json() == plain
+
+
+def test_an_answer_is_packed_for_who_can_unpack_it(site: Site) -> None:
+    site.series(description="A long description. " * 100)
+    packed = site.client("uploader").get("/series", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert "accept-encoding" in packed.headers["Vary"].lower()
+    plain = site.client("uploader").get("/series", headers={"Accept-Encoding": "identity"})
+    assert "Content-Encoding" not in plain.headers
+
+
+def test_a_cached_list_follows_what_happens_without_being_told_to(site: Site) -> None:
+    for number in range(1, 6):
+        site.series(categories=["Follows"])
+        until(partial(has_followers, site, number))
+
+
+def test_a_client_that_has_an_image_is_not_sent_it_again(site: Site) -> None:
+    chapter = site.approved(site.series())
+    page = site.get("anonymous", f"/chapters/{chapter}")["pages"][0]
+    image = good(site.anonymous.get(site.url + page["url"]))
+    again = site.anonymous.get(
+        site.url + page["url"], headers={"If-None-Match": image.headers["ETag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def has_followers(site: Site, number: int) -> bool:
+    return good(site.anonymous.get("/series?category=Follows")).json()["count"] == number

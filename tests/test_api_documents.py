@@ -1,0 +1,160 @@
+"""What describes a site: its OpenAPI document, the page for it, its health and its figures."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+import pytest
+import schemathesis
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.site import Site, good
+
+METHODS = ("get", "post", "put", "patch", "delete")
+
+ROUTES = {
+    "POST /auth/login",
+    "GET /auth/me",
+    "POST /people",
+    "POST /people/{person_id}/ban",
+    "POST /people/{person_id}/unban",
+    "GET /series",
+    "POST /series",
+    "GET /series/{series}",
+    "PATCH /series/{series_id}",
+    "POST /series/{series_id}/publication",
+    "DELETE /series/{series_id}/publication",
+    "POST /series/{series_id}/chapters",
+    "PUT /series/{series_id}/chapters",
+    "GET /chapters/{chapter_id}",
+    "DELETE /chapters/{chapter_id}",
+    "POST /chapters/{chapter_id}/approval",
+    "POST /chapters/{chapter_id}/rejection",
+    "GET /chapters/{chapter_id}/images/{name}",
+    "GET /moderation/queue",
+    "GET /me/uploads",
+    "GET /audit/events",
+    "GET /audit/streams/{stream}",
+    "GET /health",
+}
+
+
+@pytest.fixture
+def document(site: Site) -> dict[str, Any]:
+    return good(site.anonymous.get("/schema/openapi.json")).json()
+
+
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Every operation by method and path."""
+    return {
+        f"{method.upper()} {path.removeprefix('/api/v1')}": item[method]
+        for path, item in document["paths"].items()
+        for method in METHODS
+        if method in item
+    }
+
+
+def test_the_document_is_valid_openapi_and_describes_every_route(
+    document: dict[str, Any],
+) -> None:
+    assert document["openapi"].startswith("3.1")
+    schemathesis.openapi.from_dict(document).validate()
+    assert operations(document).keys() >= ROUTES
+
+
+def test_every_operation_documents_what_it_may_answer(document: dict[str, Any]) -> None:
+    ids = [one["operationId"] for one in operations(document).values()]
+    assert len(set(ids)) == len(ids)
+    for name, operation in operations(document).items():
+        statuses = set(operation["responses"])
+        assert statuses & {"200", "201", "202"}, name
+        assert "503" in statuses, name
+        if {"bearer": []} in operation.get("security", []):
+            assert {"401", "403"} <= statuses, name
+        if "requestBody" in operation:
+            assert {"400", "413", "415"} <= statuses, name
+        if "{" in name:
+            assert "404" in statuses, name
+        assert operation["summary"], name
+
+
+def test_every_error_is_documented_as_an_envelope(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for status, response in operation["responses"].items():
+            if status >= "400" and name != "GET /health":
+                schema = response["content"]["application/json"]["schema"]
+                assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}, (name, status)
+
+
+def test_limits_are_documented(document: dict[str, Any]) -> None:
+    listing = operations(document)["GET /series"]["parameters"]
+    parameters = {one["name"]: one["schema"] for one in listing}
+    assert parameters["page"]["minimum"] == 1
+    assert (parameters["page_size"]["maximum"], parameters["page_size"]["default"]) == (100, 20)
+    assert parameters["search"]["maxLength"] == 200
+    assert set(parameters["kind"]["items"]["enum"]) > {"manga", "webtoon"}
+    title = document["components"]["schemas"]["CreateSeries"]["properties"]["title"]
+    assert (title["minLength"], title["maxLength"]) == (1, 200)
+
+
+class References(HTMLParser):
+    """Every address that a page names, and every text that it runs."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+        self.scripts: list[str] = []
+        self._in_script = False
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_script = tag in ("script", "style")
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_data(self, data: str) -> None:
+        if self._in_script:
+            self.scripts.append(data)
+
+
+@pytest.mark.parametrize("path", ["/schema", "/schema/"])
+def test_the_page_for_it_loads_nothing_from_outside(site: Site, path: str) -> None:
+    page = good(site.anonymous.get(path))
+    assert page.headers["Content-Type"].startswith("text/html")
+    references = References(page.text)
+    assert references.addresses
+    assert not re.findall(r"https?://[^\s\"']+", "".join(references.scripts))
+    for address in references.addresses:
+        assert_is_served_here(site, urljoin(f"{site.url}/api/v1{path}", address))
+
+
+def assert_is_served_here(site: Site, address: str) -> None:
+    assert urlsplit(address).netloc == urlsplit(site.url).netloc
+    asset = good(httpx.get(address))
+    if asset.headers["Content-Type"].startswith("text/css"):
+        for one in re.findall(r"(?:url\(|@import)\s*['\"]?([^'\")]+)", asset.text):
+            assert one.startswith(("data:", "#")), one
+
+
+def test_figures_are_told_to_prometheus(site: Site) -> None:
+    site.anonymous.get("/chapters/none")
+    answer = good(httpx.get(f"{site.url}/metrics"))
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    families = {one.name: one for one in text_string_to_metric_families(answer.text)}
+    (up,) = families["imprimatur_database_up"].samples
+    assert up.value == 1
+    lag = {one.labels["model"] for one in families["imprimatur_projection_lag"].samples}
+    assert lag == site.anonymous.get("/health").json()["lag"].keys()
+    counted = {
+        (one.labels["path"], one.labels["status_code"])
+        for one in families["litestar_requests"].samples
+    }
+    assert ("/api/v1/chapters/{chapter_id}", "404") in counted
+
+
+def test_a_healthy_site_says_how_far_its_read_models_are(site: Site) -> None:
+    health = good(site.anonymous.get("/health")).json()
+    assert (health["live"], health["ready"], health["database"]) == (True, True, "up")
+    assert health["lag"].keys() == health["dead_letters"].keys()
+    assert {name.rpartition("_")[0] for name in health["lag"]} == {"catalogue", "moderation"}
