@@ -15,7 +15,6 @@ from api.errors import Refusal, invalid
 MAX_ARCHIVE_BYTES = 500 * 1024 * 1024
 MAX_FIELD_BYTES = 4_096
 MAX_FIELDS = 10
-MAX_DRAINING_SECONDS = 2.0
 
 ARCHIVE = "archive"
 """The part of a form that is the file."""

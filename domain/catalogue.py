@@ -247,7 +247,12 @@ def archive_key(slug: str, volume: int | None, number: float, chapter_id: str) -
     return f"series/{slug}/{volume or 0}/{number:g}/{chapter_id}.zip"
 
 
+MAX_SLUG_BYTES = 200
+"""Leaves room for an id's tail within what a file system takes for one name."""
+
+
 def slugify(title: str) -> str:
     """A title as it stands in an address: letters and digits of any script, and hyphens."""
     folded = unicodedata.normalize("NFKC", title).casefold()
-    return re.sub(r"[\W_]+", "-", folded).strip("-")[:80] or "untitled"
+    slug = re.sub(r"[\W_]+", "-", folded).strip("-")[:80]
+    return slug.encode()[:MAX_SLUG_BYTES].decode(errors="ignore").strip("-") or "untitled"

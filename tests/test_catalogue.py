@@ -24,6 +24,7 @@ from domain.catalogue import (
     SeriesRevised,
     SeriesUnpublished,
     SlugClaimed,
+    slugify,
 )
 from tests.histories import (
     approved,
@@ -236,3 +237,17 @@ def test_another_uploader_does_not_delete(given: GivenEvents) -> None:
 
 def test_deleting_twice_is_harmless(given: GivenEvents) -> None:
     given(*pending(), deleted).when(DELETE, by="ana").then_nothing()
+
+
+@pytest.mark.parametrize(
+    ("title", "slug"),
+    [
+        ("The Lamp", "the-lamp"),
+        ("  Ночь -- és día!  ", "ночь-és-día"),
+        ("???", "untitled"),
+        ("a" * 79 + " b", "a" * 79),
+        ("\U00010330" * 80, "\U00010330" * 50),
+    ],
+)
+def test_a_slug_is_a_short_name_of_letters_and_hyphens(title: str, slug: str) -> None:
+    assert slugify(title) == slug
