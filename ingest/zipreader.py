@@ -53,11 +53,6 @@ class Entry:
     size: int
     start: int
 
-    @property
-    def is_directory(self) -> bool:
-        """Whether the entry only records a folder."""
-        return self.name.endswith("/")
-
 
 @dataclass(frozen=True, slots=True)
 class _Directory:

@@ -78,9 +78,10 @@ def up(data: Path | None, port: int, host: str) -> None:
     """Run a whole site in one place: database, api, projector, worker."""
     settings = replace(read_settings(os.environ), port=port, host=host)
     folder = data or default_data_folder("site")
-    click.echo(f"Starting a site in {folder}; it will serve http://{host}:{port} until Ctrl-C.")
+    supervisor = OneSite(folder, settings).supervisor()
+    click.echo(f"The site in {folder} serves http://{host}:{port} until Ctrl-C.")
     click.echo(f"Its documentation: http://{host}:{port}/api/v1/schema")
-    sys.exit(OneSite(folder, settings).run())
+    sys.exit(supervisor.run_until_signal())
 
 
 @cli.command()

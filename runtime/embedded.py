@@ -66,6 +66,8 @@ READY_SECONDS = 300.0
 
 PORT_ATTEMPTS = 5
 
+LOCKED = 'lock file "postmaster.pid" already exists'
+
 SOCKET_PATH_LIMIT = 103
 """The longest path of a Unix socket that every system accepts."""
 
@@ -211,7 +213,10 @@ class EmbeddedPostgres:
             port = self._choose_port()
             if self._is_served_at(port, programs):
                 return
-            if self.running() or _is_free(port):
+            if LOCKED in self._output():
+                # A start that was killed a moment ago got as far as that after all.
+                _end_left_behind(self._cluster, self._uid)
+            elif self.running() or _is_free(port):
                 break
         raise ServerStartFailed(f"PostgreSQL did not become ready: {self._output()}")
 

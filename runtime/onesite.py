@@ -34,10 +34,6 @@ class OneSite:
         self._given = settings
         self._postgres = EmbeddedPostgres(data)
 
-    def run(self) -> int:
-        """Run the site until a signal ends it; returns an exit status."""
-        return self.supervisor().run_until_signal()
-
     def supervisor(self) -> Supervisor:
         """The site's processes; the database is brought up to date before any of them starts."""
         await_port(self._given.host, self._given.port)
