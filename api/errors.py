@@ -20,7 +20,12 @@ from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
 from domain.kernel import Rejected
-from ingest.blobs import BlobNotFound, BlobStoreUnavailable, RangeNotSatisfiable
+from ingest.blobs import (
+    BlobNotFound,
+    BlobStoreUnavailable,
+    RangeNotSatisfiable,
+    SourceUnreadable,
+)
 from projections.kernel import Missing
 
 RETRY_AFTER_SECONDS = "1"
@@ -130,6 +135,7 @@ def refusal_of(error: Exception) -> Refusal | None:
             LogUnavailable()
             | LogClosed()
             | BlobStoreUnavailable()
+            | SourceUnreadable()
             | psycopg.OperationalError()
             | PoolTimeout()
         ):

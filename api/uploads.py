@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from types import TracebackType
@@ -11,6 +12,7 @@ from typing import Self
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
 from api.errors import Refusal, invalid
+from ingest.blobs import SourceUnreadable
 
 MAX_ARCHIVE_BYTES = 500 * 1024 * 1024
 MAX_FIELD_BYTES = 4_096
@@ -26,7 +28,10 @@ class IncomingFile:
     """A file that grows as it arrives, and is gone when it is left."""
 
     def __init__(self, folder: Path) -> None:
-        self._file = NamedTemporaryFile(dir=folder, prefix="upload-")  # noqa: SIM115 see __exit__
+        try:
+            self._file = NamedTemporaryFile(dir=folder, prefix="upload-")  # noqa: SIM115 see __exit__
+        except FileNotFoundError as error:  # a site that starts anew has just swept the folder
+            raise SourceUnreadable(str(folder)) from error
         self._pending = bytearray()
         self._hash = hashlib.sha256()
         self.path = Path(self._file.name)
@@ -41,7 +46,8 @@ class IncomingFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        with suppress(FileNotFoundError):  # swept already
+            self._file.close()
 
     @property
     def sha256(self) -> str:
