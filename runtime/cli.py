@@ -89,7 +89,7 @@ def up(data: Path | None, port: int, host: str) -> None:
 @click.option("--port", default=8000, show_default=True, help="The port to serve HTTP on.")
 @click.option("--once", is_flag=True, help="End after the story; 0 only if every step held.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def demo(data: Path | None, port: int, once: bool, as_json: bool) -> None:  # noqa: FBT001
+def demo(data: Path | None, port: int, once: bool, as_json: bool) -> None:
     """Tell a story on a site of its own, through the public HTTP API, and go on serving."""
     sys.exit(run_demo(data or default_data_folder("demo"), port, once=once, as_json=as_json))
 
@@ -122,7 +122,7 @@ def migrate(data: Path | None) -> None:
 @cli.command()
 @click.option("--admin", is_flag=True, help="The owner's, instead of the application's.")
 @data_option
-def dsn(data: Path | None, admin: bool) -> None:  # noqa: FBT001
+def dsn(data: Path | None, admin: bool) -> None:
     """Print the connection string of the running site."""
     click.echo(read_dsn(data or default_data_folder("site"), "owner" if admin else "app"))
 
@@ -137,7 +137,7 @@ def user() -> None:
 @click.option("--role", "roles", multiple=True, required=True, type=click.Choice(get_args(Role)))
 @click.option("--password-stdin", is_flag=True, required=True, help="Read the password there.")
 @data_option
-def user_add(name: str, roles: tuple[Role, ...], password_stdin: bool, data: Path | None) -> None:  # noqa: FBT001
+def user_add(name: str, roles: tuple[Role, ...], password_stdin: bool, data: Path | None) -> None:
     """Make an account."""
     password = convert(sys.stdin.readline().rstrip("\n"), Password)
     username = convert(name, Username)
