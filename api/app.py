@@ -14,7 +14,6 @@ from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Schema, SecurityScheme
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.plugins import OpenAPISchemaPlugin
-from litestar.plugins.prometheus import PrometheusConfig
 from litestar.static_files import (
     create_static_files_router,  # pyright: ignore[reportUnknownVariableType]
 )
@@ -22,7 +21,8 @@ from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
 from api.commands import ApiRequest, command_routes
-from api.middleware import CachedAnswers, ReadBodies, RequestIds
+from api.metrics import Timed, count
+from api.middleware import CachedAnswers, ReadBodies, name_request
 from api.queries import query_routes
 from api.site import Site
 from projections.kernel import API
@@ -74,11 +74,11 @@ def build_app(open_site: OpenSite) -> Litestar:
         lifespan=[lifespan],
         exception_handlers=errors.HANDLERS,
         middleware=[
-            RequestIds(),
-            PrometheusConfig(app_name="imprimatur", group_path=True).middleware,
+            Timed(),
             CachedAnswers(),
             ReadBodies(),
         ],
+        before_send=[count, name_request],
         compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
         openapi_config=_documentation(),
         plugins=[Tuples()],

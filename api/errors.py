@@ -88,7 +88,7 @@ def request_id(scope: Scope) -> str:
 
 
 def _envelope(request: AnyRequest, refusal: Refusal) -> Response[ErrorEnvelope]:
-    headers = {"X-Request-ID": request_id(request.scope)}
+    headers: dict[str, str] = {}
     if refusal.status in (429, 503):
         headers["Retry-After"] = RETRY_AFTER_SECONDS
     if refusal.status == 401:
@@ -99,7 +99,7 @@ def _envelope(request: AnyRequest, refusal: Refusal) -> Response[ErrorEnvelope]:
         refusal.details,
         refusal.field_errors,
     )
-    body = ErrorEnvelope(error, datetime.now(UTC), headers["X-Request-ID"])
+    body = ErrorEnvelope(error, datetime.now(UTC), request_id(request.scope))
     return Response(body, status_code=refusal.status, headers=headers)
 
 

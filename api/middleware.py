@@ -21,18 +21,10 @@ UNREAD_SECONDS = 5.0
 _UNCACHED = (b"authorization", b"x-min-position")
 
 
-class RequestIds(ASGIMiddleware):
-    """Gives every answer the id of its request."""
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                name, given = b"x-request-id", list(message["headers"])
-                if not any(header == name for header, _ in given):
-                    message["headers"] = [*given, (name, request_id(scope).encode())]
-            await send(message)
-
-        await next_app(scope, receive, send_with_id)
+async def name_request(message: Message, scope: Scope) -> None:
+    """Give every answer the id of its request."""
+    if message["type"] == "http.response.start":
+        message["headers"] = [*message["headers"], (b"x-request-id", request_id(scope).encode())]
 
 
 class ReadBodies(ASGIMiddleware):
@@ -40,6 +32,9 @@ class ReadBodies(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         unread = 0 < _content_length(scope) <= MAX_UNREAD_BYTES
+        if not unread:
+            await next_app(scope, receive, send)
+            return
 
         async def receive_noting() -> ReceiveMessage:
             nonlocal unread
@@ -59,7 +54,7 @@ class ReadBodies(ASGIMiddleware):
 
 
 def _content_length(scope: Scope) -> int:
-    given = dict[bytes, bytes](scope["headers"]).get(b"content-length", b"")
+    given = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     return int(given) if given.isdigit() else 0
 
 

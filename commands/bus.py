@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -35,6 +36,7 @@ from commands.log import (
     Moved,
     NewEvent,
     Read,
+    Verdict,
 )
 from domain.kernel import (
     Event,
@@ -116,6 +118,7 @@ class Bus:
         new_id: Callable[[], str],
     ) -> None:
         self._writer = writer
+        self._verdicts = _Verdicts()
         self._states = _States(reader)
         self._clock = clock
         self._new_id = new_id
@@ -144,7 +147,7 @@ class Bus:
                 return decision.answer(decision.position)
             fingerprint = _fingerprint(spec, command, envelope.actor)
             append = decision.append(spec, envelope, command_id, fingerprint)
-            match await asyncio.wrap_future(self._writer.append(append)):
+            match await self._verdicts.of(self._writer.append(append)):
                 case Appended(first=first, last=last):
                     self._states.advance(envelope.tenant, decision.read, decision.events, first)
                     return decision.answer(last)
@@ -192,6 +195,40 @@ class Bus:
         except Rejected as rejection:
             return _Decision(read, (), new_id, rejection)
         return _Decision(read, events, new_id)
+
+
+class _Verdicts:
+    """Brings verdicts from the writer's thread to the event loop: one wake-up for a whole batch."""
+
+    def __init__(self) -> None:
+        self._ready: deque[tuple[asyncio.Future[Verdict], Future[Verdict]]] = deque()
+
+    async def of(self, written: "Future[Verdict]") -> Verdict:
+        """The verdict, once it is there; an append that nobody waits for any more is not begun."""
+        loop = asyncio.get_running_loop()
+        waiting: asyncio.Future[Verdict] = loop.create_future()
+
+        def settled(future: "Future[Verdict]") -> None:
+            self._ready.append((waiting, future))
+            if len(self._ready) == 1:  # whoever is first wakes the loop for those behind it
+                loop.call_soon_threadsafe(self._hand_over)
+
+        written.add_done_callback(settled)
+        try:
+            return await waiting
+        except asyncio.CancelledError:
+            written.cancel()
+            raise
+
+    def _hand_over(self) -> None:
+        while self._ready:
+            waiting, written = self._ready.popleft()
+            if waiting.done():
+                continue
+            if error := written.exception():
+                waiting.set_exception(error)
+            else:
+                waiting.set_result(written.result())
 
 
 class _Decision(Struct, frozen=True):

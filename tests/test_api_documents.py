@@ -148,7 +148,7 @@ def test_figures_are_told_to_prometheus(site: Site) -> None:
     assert lag == site.anonymous.get("/health").json()["lag"].keys()
     counted = {
         (one.labels["path"], one.labels["status_code"])
-        for one in families["litestar_requests"].samples
+        for one in families["imprimatur_requests"].samples
     }
     assert ("/api/v1/chapters/{chapter_id}", "404") in counted
 

@@ -59,7 +59,7 @@ RETURNS TABLE (item int, verdict text, first_position bigint, last_position bigi
                known_fingerprint text, known_outcome text)
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET enable_seqscan = off SET enable_mergejoin = off
 AS $$
 DECLARE
     head bigint;
@@ -77,7 +77,9 @@ BEGIN
         FROM json_to_recordset(batch -> 'commands') AS c(
             item int, tenant text, command_id text, name text, actor text, correlation_id text,
             causation_id text, fingerprint text, outcome text)
-        LEFT JOIN log.commands k ON k.tenant = c.tenant AND k.command_id = c.command_id
+        LEFT JOIN LATERAL (
+            SELECT k.* FROM log.commands k
+            WHERE k.tenant = c.tenant AND k.command_id = c.command_id LIMIT 1) k ON true
     ), moved AS MATERIALIZED (
         SELECT DISTINCT r.item
         FROM json_to_recordset(batch -> 'reads') AS r(
