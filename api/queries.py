@@ -145,6 +145,7 @@ async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
                 viewer=viewer,
                 path=request.scope["path"],
                 preview=lambda chapter_id: site.tokens.preview(chapter_id, site.clock()),
+                opened=site.bus.opened,
             )
         )
 

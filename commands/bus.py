@@ -1,7 +1,6 @@
 """The bus: from a command to an answer that survives a power cut."""
 
 import asyncio
-import hashlib
 import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -38,16 +37,8 @@ from commands.log import (
     Read,
     Verdict,
 )
-from domain.kernel import (
-    Event,
-    Rejected,
-    State,
-    category,
-    encode,
-    event_name,
-    stream_of,
-    stream_of_event,
-)
+from commands.vault import Vault
+from domain.kernel import Event, Recorded, Rejected, State, category, encode, event_name
 from domain.people import Person
 
 ATTEMPTS = 100
@@ -114,12 +105,14 @@ class Bus:
         self,
         writer: LogWriter,
         reader: LogReader,
+        vault: Vault,
         clock: Callable[[], datetime],
         new_id: Callable[[], str],
     ) -> None:
         self._writer = writer
         self._verdicts = _Verdicts()
-        self._states = _States(reader)
+        self._vault = vault
+        self._states = _States(reader, vault)
         self._clock = clock
         self._new_id = new_id
 
@@ -145,8 +138,9 @@ class Bus:
                 continue  # a no is never given on remembered states alone
             if not decision.events and envelope.command_id is None:
                 return decision.answer(decision.position)
-            fingerprint = _fingerprint(spec, command, envelope.actor)
-            append = decision.append(spec, envelope, command_id, fingerprint)
+            fingerprint = self._fingerprint(spec, command, envelope.actor)
+            written = await written_as(decision.events, self._vault)
+            append = decision.append(spec, envelope, command_id, fingerprint, written)
             match await self._verdicts.of(self._writer.append(append)):
                 case Appended(first=first, last=last):
                     self._states.advance(envelope.tenant, decision.read, decision.events, first)
@@ -169,6 +163,10 @@ class Bus:
         loaded = await self._states.load(tenant, state, key, fresh=True)
         return cast("S", loaded.state) if loaded.version else None
 
+    async def opened(self, history: list[Recorded]) -> list[Recorded]:
+        """Events from the log with their personal texts readable."""
+        return await self._vault.opened(history)
+
     async def _decide(
         self, spec: CommandSpec, command: Command, envelope: Envelope, *, fresh: bool
     ) -> "_Decision":
@@ -183,7 +181,7 @@ class Bus:
         for name, state in spec.reads.items():
             key = key_of(name, command, envelope.actor, declared)
             declared[name] = (
-                Loaded(stream_of(state, key), state())
+                Loaded(self._vault.stream_of(state, key), state())
                 if name == spec.new_id
                 else await self._states.load(envelope.tenant, state, key, fresh=fresh)
             )
@@ -195,6 +193,12 @@ class Bus:
         except Rejected as rejection:
             return _Decision(read, (), new_id, rejection)
         return _Decision(read, events, new_id)
+
+    def _fingerprint(self, spec: CommandSpec, command: Command, actor: str) -> str:
+        """Tells one request from another under the same key; the id made for it is no part."""
+        blanks = {spec.new_id: ""} if spec.new_id else {}
+        asked = json.encode((spec.name, actor, structs.replace(command, **blanks)))
+        return self._vault.digest(asked)
 
 
 class _Verdicts:
@@ -245,7 +249,12 @@ class _Decision(Struct, frozen=True):
         return max((loaded.position for loaded in self.read), default=0)
 
     def append(
-        self, spec: CommandSpec, envelope: Envelope, command_id: str, fingerprint: str
+        self,
+        spec: CommandSpec,
+        envelope: Envelope,
+        command_id: str,
+        fingerprint: str,
+        written: Sequence[NewEvent],
     ) -> Append:
         kept = _Kept(id=self.new_id)
         if self.rejection is not None:
@@ -260,10 +269,7 @@ class _Decision(Struct, frozen=True):
             fingerprint=fingerprint,
             outcome=json.encode(kept).decode(),
             reads=[Read(loaded.stream, loaded.version) for loaded in self.read],
-            events=[
-                NewEvent(stream_of_event(event), event_name(type(event)), encode(event))
-                for event in self.events
-            ],
+            events=written,
         )
 
     def answer(self, position: int) -> Outcome:
@@ -278,14 +284,15 @@ class _States:
     A remembered state may be behind; the log finds that out when it checks the versions.
     """
 
-    def __init__(self, reader: LogReader) -> None:
+    def __init__(self, reader: LogReader, vault: Vault) -> None:
         self._reader = reader
+        self._vault = vault
         self._cache: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, state: type[State], key: str, *, fresh: bool) -> Loaded:
         if not KEY.fullmatch(key):
             raise NotFound(category(state))
-        stream = stream_of(state, key)
+        stream = self._vault.stream_of(state, key)
         known = self._cache.get((tenant, stream))
         if not fresh and known is not None:
             self._cache.move_to_end((tenant, stream))
@@ -309,7 +316,7 @@ class _States:
         """Fold events just appended into the states that were read for them."""
         by_stream = {loaded.stream: loaded for loaded in read}
         for position, event in enumerate(events, first):
-            if known := by_stream.get(stream_of_event(event)):
+            if known := by_stream.get(self._vault.stream_of_event(event)):
                 by_stream[known.stream] = Loaded(
                     known.stream, known.state.evolve(event), known.version + 1, position
                 )
@@ -326,11 +333,13 @@ class _States:
             self._cache.popitem(last=False)
 
 
-def _fingerprint(spec: CommandSpec, command: Command, actor: str) -> str:
-    """Tells one request from another under the same key; the id made for it is no part."""
-    blanks = {spec.new_id: ""} if spec.new_id else {}
-    asked = json.encode((spec.name, actor, structs.replace(command, **blanks)))
-    return hashlib.sha256(asked).hexdigest()
+async def written_as(events: Sequence[Event], vault: Vault) -> list[NewEvent]:
+    """Events as they are written into the log: sealed, encoded, each with its stream's name."""
+    sealed = await vault.seal(events)
+    return [
+        NewEvent(vault.stream_of_event(event), event_name(type(event)), encode(kept))
+        for event, kept in zip(events, sealed, strict=True)
+    ]
 
 
 def _answer_again(known: Duplicate, fingerprint: str) -> Outcome:

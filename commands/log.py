@@ -16,6 +16,7 @@ import psycopg
 from msgspec import Struct, json
 from psycopg_pool import AsyncConnectionPool
 
+from commands.vault import Vault
 from domain.kernel import RECORDED_COLUMNS, Recorded, recorded
 
 MAX_BATCH = 128
@@ -332,11 +333,13 @@ def _verdict(word: str, first: int, last: int, fingerprint: str, outcome: str) -
 class LogReader:
     """Reads streams from the log."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: AsyncConnectionPool, vault: Vault) -> None:
         self._pool = pool
+        self._vault = vault
 
     async def stream(self, tenant: str, stream: str, *, after: int = 0) -> list[Recorded]:
         """A stream's events past a version, in order."""
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_STREAM, (tenant, stream, after))
-            return [recorded(row) for row in await cursor.fetchall()]
+            history = [recorded(row) for row in await cursor.fetchall()]
+        return await self._vault.opened(history)

@@ -75,6 +75,8 @@ class State(Struct, metaclass=FrozenMeta):
     """The field of those events that names the stream; `<noun>_id` unless said otherwise."""
     claim: ClassVar[bool] = False
     """Whether the stream's absence is an ordinary answer (a free name), not an error."""
+    concealed: ClassVar[bool] = False
+    """Whether the key must not be read from the stream's name, which then holds its digest."""
 
     def __init_subclass__(cls) -> None:
         noun = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()

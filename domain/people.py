@@ -7,6 +7,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from domain.kernel import Event, State
+from domain.personal import Personal
 
 Role = Literal["reader", "uploader", "moderator", "auditor", "administrator"]
 Username = Annotated[
@@ -33,25 +34,28 @@ ROLES: dict[Role, frozenset[str]] = {
 """The permissions that each role grants."""
 
 
+AboutPerson = Annotated[str, Personal("person_id")]
+
+
 class AccountCreated(Event):
     person_id: str
-    username: str
+    username: AboutPerson
     roles: tuple[Role, ...]
 
 
 class PersonBanned(Event):
     person_id: str
-    reason: str
+    reason: AboutPerson
     until: datetime | None = None
 
 
 class PersonUnbanned(Event):
     person_id: str
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class UsernameClaimed(Event):
-    username: str
+    username: AboutPerson
     person_id: str
 
 
@@ -96,6 +100,7 @@ class UsernameClaim(State):
     folds = (UsernameClaimed,)
     key = "username"
     claim = True
+    concealed = True
 
     person_id: str = ""
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 from msgspec import Meta, Raw, Struct, json
 from psycopg import sql
 
+from domain.kernel import EVENTS, encode, recorded
+from domain.personal import personal_fields
 from projections.kernel import Asked, Missing, Query, query
 
 Position = Annotated[int, Meta(ge=0, le=2**62)]
@@ -39,8 +41,8 @@ class AuditPage(Struct, frozen=True):
 
 
 _SELECT = sql.SQL(
-    "SELECT e.position, e.stream, e.version, e.type, e.tenant, e.actor, c.name, e.command_id,"
-    " e.correlation_id, e.causation_id, e.recorded_at, e.body FROM {} WHERE {}"
+    "SELECT e.position, e.tenant, e.stream, e.version, e.type, e.actor, e.command_id,"
+    " e.correlation_id, e.causation_id, e.recorded_at, e.body, c.name FROM {} WHERE {}"
     " ORDER BY {} LIMIT %(limit)s"
 )
 _OF_TENANT = sql.SQL("e.tenant = %(tenant)s")
@@ -62,22 +64,26 @@ async def _read(
     cursor = await asked.connection.execute(
         _SELECT.format(source, sql.SQL(" AND ").join(conditions), order), values
     )
+    rows = await cursor.fetchall()
+    personal = [row for row in rows if row[4] in EVENTS and personal_fields(EVENTS[row[4]])]
+    opened = await asked.opened([recorded(row[:11]) for row in personal])
+    readable = {event.position: encode(event.event) for event in opened}
     return [
         AuditEvent(
             position=row[0],
-            stream=row[1],
-            version=row[2],
-            type=row[3],
-            tenant=row[4],
+            tenant=row[1],
+            stream=row[2],
+            version=row[3],
+            type=row[4],
             actor=row[5],
-            command=row[6] or "",
-            command_id=row[7],
-            correlation_id=row[8],
-            causation_id=row[9],
-            recorded_at=row[10],
-            data=Raw(row[11].encode()),
+            command_id=row[6],
+            correlation_id=row[7],
+            causation_id=row[8],
+            recorded_at=row[9],
+            data=Raw((readable.get(row[0]) or row[10]).encode()),
+            command=row[11] or "",
         )
-        for row in await cursor.fetchall()
+        for row in rows
     ]
 
 

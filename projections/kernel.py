@@ -1,6 +1,6 @@
 """How read models and queries are declared."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform
 from urllib.parse import urlencode
 
@@ -116,13 +116,17 @@ class Viewer(Struct, frozen=True):
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What a query is answered with; `preview` signs a chapter's id so that its images open."""
+    """What a query is answered with.
+
+    `preview` signs a chapter's id so that its images open; `opened` makes personal texts readable.
+    """
 
     connection: AsyncConnection[Any]
     tenant: str
     viewer: Viewer
     path: str
     preview: Callable[[str], str]
+    opened: Callable[[list[Recorded]], Awaitable[list[Recorded]]]
 
 
 class Missing(Exception):

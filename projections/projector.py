@@ -7,8 +7,10 @@ from threading import Thread
 from typing import Any, LiteralString
 
 import psycopg
+from msgspec.structs import replace
 
-from domain.kernel import RECORDED_COLUMNS, event_name, recorded
+from domain.kernel import RECORDED_COLUMNS, Recorded, event_name, recorded
+from domain.personal import LOAD_KEYS, Opener
 from projections.kernel import MODELS, ReadModel
 from projections.rows import RowCache
 
@@ -47,8 +49,11 @@ _GONE = (psycopg.OperationalError, LeaseLost)
 class Projector:
     """Keeps every read model up to date, each in a thread of its own."""
 
-    def __init__(self, dsn: str, models: Sequence[type[ReadModel]] | None = None) -> None:
+    def __init__(
+        self, dsn: str, opener: Opener, models: Sequence[type[ReadModel]] | None = None
+    ) -> None:
         self._stopping = Signal()
+        self._opener = opener
         chosen = models if models is not None else list(MODELS.values())
         self._threads = [
             Thread(target=self._run, args=(dsn, model), name=f"projector-{model.name}")
@@ -69,7 +74,7 @@ class Projector:
         while not self._stopping.is_set():
             try:
                 with psycopg.connect(dsn, autocommit=True) as connection:
-                    self._follow(connection, Projection(connection, model))
+                    self._follow(connection, Projection(connection, model, self._opener))
             except Exception:
                 logger.warning("%s starts over", model.name, exc_info=True)
                 self._stopping.wait(RECONNECT_SECONDS)
@@ -89,9 +94,12 @@ class Projector:
 class Projection:
     """One read model being folded, over one connection that holds its lease."""
 
-    def __init__(self, connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
+    def __init__(
+        self, connection: psycopg.Connection[Any], model: type[ReadModel], opener: Opener
+    ) -> None:
         self._connection = connection
         self._model = model
+        self._opener = opener
         self._types = {event_name(event) for event in model.folds}
         self._rows = RowCache(connection, model)
         self._held: set[str] = set()
@@ -172,7 +180,7 @@ class Projection:
             self._set_aside(row, "follows an event that was set aside")
             return
         try:
-            self._model.fold(recorded(row), self._rows)
+            self._model.fold(self._opened(recorded(row)), self._rows)
         except psycopg.Error:
             raise
         except Exception as error:
@@ -182,6 +190,13 @@ class Projection:
             self._set_aside(row, repr(error))
         else:
             self._rows.keep(row[0])
+
+    def _opened(self, event: Recorded) -> Recorded:
+        """An event with its personal texts readable."""
+        if subjects := self._opener.unknown([event.event]):
+            found = self._connection.execute(LOAD_KEYS, (subjects,), binary=True)
+            self._opener.learn(subjects, found.fetchall())
+        return replace(event, event=self._opener.open(event.event))
 
     def _set_aside(self, row: tuple[Any, ...], error: str) -> None:
         self._connection.execute(

@@ -77,6 +77,7 @@ def site_settings(folder: DataFolder, given: Settings) -> Settings:
     return replace(
         given,
         secret=given.secret or folder.secret("site"),
+        master_key=given.master_key or folder.secret("master"),
         blob_dir=given.blob_dir or str(blobs),
         scratch_dir=given.scratch_dir or str(scratch),
     )

@@ -17,6 +17,7 @@ from procrastinate.exceptions import ConnectorException
 
 from api.app import build_app
 from commands.log import LogUnavailable
+from commands.vault import KeyRing
 from projections.projector import Projector
 from runtime.logging import configure_logging
 from runtime.registry import MODELS
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 def run_api(settings: Settings) -> None:
     """Serve HTTP."""
-    for name in ("dsn", "secret", "scratch_dir"):
+    for name in ("dsn", "secret", "master_key", "scratch_dir"):
         settings.need(name)
     configure_logging(settings.log_level)
     app = build_app(lambda: open_site(settings))
@@ -50,7 +51,9 @@ def run_api(settings: Settings) -> None:
 def run_projector(settings: Settings) -> None:
     """Fold the log into read models."""
     configure_logging(settings.log_level)
-    projector = Projector(settings.need("dsn"), list(MODELS.values()))
+    projector = Projector(
+        settings.need("dsn"), KeyRing(settings.need("master_key")), list(MODELS.values())
+    )
     projector.start()
     try:
         _run(_wait)

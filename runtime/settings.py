@@ -25,6 +25,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     dsn: str = ""
     admin_dsn: str = ""
     secret: str = ""
+    master_key: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     blob_dir: str = ""
@@ -77,8 +78,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if not port.isdecimal() or int(port) > 65_535:
         raise SettingInvalid(f"{variable('port')} is not a port: {port}")
     settings = Settings(**values, port=int(port))
-    if settings.secret and len(settings.secret.encode()) < MIN_SECRET_BYTES:
-        raise SettingInvalid(f"{variable('secret')} needs {MIN_SECRET_BYTES} bytes or more")
+    secrets = {"secret": [settings.secret], "master_key": settings.master_key.split(",")}
+    for name, given in secrets.items():
+        if any(one and len(one.strip().encode()) < MIN_SECRET_BYTES for one in given):
+            raise SettingInvalid(f"{variable(name)} needs {MIN_SECRET_BYTES} bytes or more")
     if settings.log_level.upper() not in getLevelNamesMapping():
         raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings

@@ -17,6 +17,7 @@ from api.site import Site
 from api.tokens import Tokens
 from commands.bus import Bus
 from commands.log import LogReader, LogWriter
+from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
 from ingest.s3 import S3Store
 from runtime.ids import new_id
@@ -64,9 +65,11 @@ async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
 @contextlib.asynccontextmanager
 async def open_bus(settings: Settings, pool: Pool) -> AsyncGenerator[Bus]:
     """The bus with the one writer of this process."""
+    vault = Vault(settings.need("master_key"), pool)
+    await vault.start()
     writer = LogWriter(settings.need("dsn"))
     try:
-        yield Bus(writer, LogReader(pool), clock, new_id)
+        yield Bus(writer, LogReader(pool, vault), vault, clock, new_id)
     finally:
         writer.close()
 

@@ -27,6 +27,9 @@ class Database(Struct, frozen=True):
     superuser: str
 
 
+MASTER_KEY = "for tests, where nothing is really personal"
+
+
 class Server:
     """An embedded PostgreSQL that copies fresh databases from a migrated template."""
 

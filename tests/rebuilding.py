@@ -5,9 +5,11 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from commands.vault import KeyRing
 from projections.kernel import ReadModel
 from projections.projector import Projection
 from runtime.registry import MODELS
+from tests.database import MASTER_KEY
 
 Tables = dict[str, list[tuple[Any, ...]]]
 """Every row of every table of a read model, and its totals."""
@@ -39,7 +41,7 @@ def empty(connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
 
 def fold_all(connection: psycopg.Connection[Any], model: type[ReadModel]) -> Projection:
     """Fold whatever a read model has not folded yet."""
-    projection = Projection(connection, model)
+    projection = Projection(connection, model, KeyRing(MASTER_KEY))
     projection.open()
     while projection.step():
         pass

@@ -19,7 +19,7 @@ from api.passwords import Passwords
 from api.positions import Positions
 from api.site import Site
 from api.tokens import Tokens
-from commands.bus import Bus, Envelope
+from commands.bus import Bus, Envelope, written_as
 from commands.kernel import (
     SYSTEM,
     Command,
@@ -30,12 +30,11 @@ from commands.kernel import (
     key_of,
 )
 from commands.log import Append, Appended, LogReader, LogWriter, NewEvent
+from commands.vault import Vault
 from domain.kernel import (
     RECORDED_COLUMNS,
     Event,
     State,
-    encode,
-    event_name,
     fold,
     recorded,
     stream_of,
@@ -46,7 +45,7 @@ from ingest.blobs import DirectoryStore
 from runtime.registry import COMMANDS
 from runtime.settings import Settings
 from runtime.wiring import open_pool
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 
 AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 """The moment at which everything is decided."""
@@ -170,15 +169,17 @@ class LogLevel:
     async def _handle(self, given: Sequence[Event], command: Command, by: str) -> Handled:
         async with AsyncExitStack() as stack:
             pool = await stack.enter_async_context(open_pool(Settings(dsn=self._database.app)))
+            vault = Vault(MASTER_KEY, pool)
+            await vault.start()
             writer = LogWriter(self._database.app)
             stack.callback(writer.close)
-            last = append_given(writer, given)
-            bus = Bus(writer, LogReader(pool), lambda: AT, _counted("new"))
+            last = append_given(writer, await written_as(given, vault))
+            bus = Bus(writer, LogReader(pool, vault), vault, lambda: AT, _counted("new"))
             code = await self._ask(stack, bus, pool, _with_new_id(command), by)
             async with pool.connection() as connection:
                 cursor = await connection.execute(_APPENDED, (last,))
-                new = [recorded(row).event for row in await cursor.fetchall()]
-        return new, code
+                new = await vault.opened([recorded(row) for row in await cursor.fetchall()])
+        return [recorded.event for recorded in new], code
 
     async def _ask(
         self, stack: AsyncExitStack, bus: Bus, pool: Any, command: Command, by: str
@@ -246,7 +247,7 @@ def _counted(prefix: str) -> Callable[[], str]:
     return lambda: f"{prefix}-{next(numbers)}"
 
 
-def append_given(writer: LogWriter, events: Iterable[Event]) -> int:
+def append_given(writer: LogWriter, events: Sequence[NewEvent]) -> int:
     """Append what is given, as it is, and return the last position."""
     append = Append(
         tenant="main",
@@ -254,7 +255,7 @@ def append_given(writer: LogWriter, events: Iterable[Event]) -> int:
         name="tests.Given",
         actor=SYSTEM,
         correlation_id="given",
-        events=[NewEvent(stream_of_event(e), event_name(type(e)), encode(e)) for e in events],
+        events=events,
     )
     verdict = writer.append(append).result()
     assert isinstance(verdict, Appended)

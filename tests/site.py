@@ -23,7 +23,7 @@ from runtime.onesite import PARTS
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, Supervisor
 from runtime.wiring import open_store
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 from tests.processes import until
 
 API = "/api/v1"
@@ -241,6 +241,7 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
     complete = replace(
         Settings(
             dsn=database.app,
+            master_key=MASTER_KEY,
             secret=SECRET,
             port=free_port(),
             blob_dir=str(blobs),

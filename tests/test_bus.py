@@ -35,10 +35,11 @@ from commands.kernel import (
 )
 from commands.log import LogReader, LogWriter
 from commands.people import BanPerson, CreateAccount, UnbanPerson
+from commands.vault import Vault
 from domain.catalogue import Chapter, Series
 from domain.kernel import Recorded, Rejected
 from domain.people import Role
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 
 Events = list[tuple[int, str, str, str]]
 
@@ -46,8 +47,8 @@ Events = list[tuple[int, str, str, str]]
 class WatchedReader(LogReader):
     """Remembers which streams were read, and from which version on."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
-        super().__init__(pool)
+    def __init__(self, pool: AsyncConnectionPool[Any], vault: Vault) -> None:
+        super().__init__(pool, vault)
         self.reads: list[tuple[str, int]] = []
 
     async def stream(self, tenant: str, stream: str, *, after: int = 0) -> list[Recorded]:
@@ -61,8 +62,11 @@ class Process:
     def __init__(self, dsn: str) -> None:
         self._pool: AsyncConnectionPool[Any] = AsyncConnectionPool(dsn, open=False, max_size=4)
         self._writer = LogWriter(dsn)
-        self.reader = WatchedReader(self._pool)
-        self.bus = Bus(self._writer, self.reader, lambda: datetime.now(UTC), lambda: uuid4().hex)
+        self.vault = Vault(MASTER_KEY, self._pool)
+        self.reader = WatchedReader(self._pool, self.vault)
+        self.bus = Bus(
+            self._writer, self.reader, self.vault, lambda: datetime.now(UTC), lambda: uuid4().hex
+        )
 
     async def do(self, command: Command, by: str = SYSTEM, key: str | None = None) -> Outcome:
         return await self.bus.handle(command, Envelope(actor=by, command_id=key))
@@ -70,6 +74,7 @@ class Process:
     @asynccontextmanager
     async def running(self) -> AsyncGenerator["Process"]:
         async with self._pool:
+            await self.vault.start()
             yield self
         self._writer.close()
 

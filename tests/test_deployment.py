@@ -30,9 +30,9 @@ Service = dict[str, Any]
 
 NEEDS = {
     "migrate": ("dsn", "admin_dsn"),
-    "api": ("dsn", "secret", "scratch_dir", "s3_bucket"),
-    "projector": ("dsn",),
-    "worker": ("dsn", "scratch_dir", "s3_bucket"),
+    "api": ("dsn", "secret", "master_key", "scratch_dir", "s3_bucket"),
+    "projector": ("dsn", "master_key"),
+    "worker": ("dsn", "master_key", "scratch_dir", "s3_bucket"),
 }
 """The services that run the image, and what each asks of its settings."""
 

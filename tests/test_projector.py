@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from commands.log import APPEND, Append, NewEvent, encode_batch
+from commands.vault import KeyRing
 from domain.catalogue import ChapterRefused, Finding, SeriesRevised, SeriesUnpublished
 from domain.kernel import Event, encode, event_name, stream_of_event
 from domain.people import AccountCreated
@@ -23,7 +24,7 @@ from projections.rows import RowCache
 from runtime.migrate import migrate
 from runtime.readmodels import retry_dead_letters
 from tests import histories
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 from tests.processes import until
 from tests.rebuilding import Tables, assert_equal_to_a_rebuild, empty, fold_all, tables_of
 from tests.tally import POISON, UNWRITABLE, Tally
@@ -90,7 +91,7 @@ def checkpoint(connection: Connection, model: type[ReadModel]) -> tuple[int, int
 
 
 def opened(connection: Connection, model: type[ReadModel]) -> Projection:
-    projection = Projection(connection, model)
+    projection = Projection(connection, model, KeyRing(MASTER_KEY))
     projection.open()
     return projection
 
@@ -343,7 +344,9 @@ def test_one_projector_leases_and_the_next_takes_over_when_its_connection_is_cut
 ):
     append(connection, created("s1"))
     with psycopg.connect(database.app, autocommit=True) as first_connection:
-        first, second = Projection(first_connection, tally), Projection(connection, tally)
+        first, second = (
+            Projection(one, tally, KeyRing(MASTER_KEY)) for one in (first_connection, connection)
+        )
         assert first.lease()
         assert not second.lease()
         first.open()
@@ -378,7 +381,7 @@ def test_two_projectors_fold_every_event_once_while_their_connections_are_cut(
     monkeypatch.setattr(projector, "RECONNECT_SECONDS", 0.01)
     monkeypatch.setattr(projector, "POLL_SECONDS", 0.01)
     last = append(connection, created("s1", "0"))
-    projectors = [Projector(database.app, [tally]), Projector(database.app, [tally])]
+    projectors = [Projector(database.app, KeyRing(MASTER_KEY), [tally]) for _ in range(2)]
     for one in projectors:
         one.start()
     try:

@@ -23,7 +23,7 @@ from ingest.blobs import DirectoryStore
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
 from runtime.worker import run_worker
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 from tests.drawings import picture
 
 T = TypeVar("T")
@@ -38,7 +38,10 @@ class Workshop:
         self.database = database
         self.blob_dir = folder / "blobs"
         self.settings = Settings(
-            dsn=database.app, blob_dir=str(self.blob_dir), scratch_dir=str(folder)
+            dsn=database.app,
+            blob_dir=str(self.blob_dir),
+            scratch_dir=str(folder),
+            master_key=MASTER_KEY,
         )
         self.store = DirectoryStore(self.blob_dir)
         self._folder = folder

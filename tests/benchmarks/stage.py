@@ -12,13 +12,14 @@ from api.tokens import Tokens
 from commands.bus import Envelope
 from commands.kernel import SYSTEM
 from commands.people import CreateAccount
+from commands.vault import KeyRing
 from projections.catalogue import Catalogue
 from projections.projector import Projection
 from runtime.ids import new_id
 from runtime.settings import Settings
 from runtime.wiring import clock, open_bus, open_pool
 from tests.benchmarks.history import EVENTS_PER_SERIES, fill
-from tests.database import Database, Server
+from tests.database import MASTER_KEY, Database, Server
 
 SECRET = "for benchmarks, where nothing is secret"
 
@@ -54,6 +55,7 @@ def staged(server: Server, events: int = EVENTS_PER_SERIES) -> Generator[Stage]:
         _prepare(database)
         settings = Settings(
             dsn=database.app,
+            master_key=MASTER_KEY,
             secret=SECRET,
             blob_dir=folder,
             scratch_dir=folder,
@@ -67,7 +69,7 @@ def staged(server: Server, events: int = EVENTS_PER_SERIES) -> Generator[Stage]:
 def project(dsn: str) -> None:
     """Fold all of the log into the catalogue."""
     with psycopg.connect(dsn, autocommit=True) as connection:
-        projection = Projection(connection, Catalogue)
+        projection = Projection(connection, Catalogue, KeyRing(MASTER_KEY))
         projection.lease()
         projection.open()
         while projection.step():
