@@ -48,7 +48,7 @@ class ChapterIngest:
         self._decoders = decoders
         self._scratch = scratch
 
-    async def process(self, job: ProcessArchive, job_id: str, origin: Origin) -> None:
+    async def process(self, job: ProcessArchive, origin: Origin) -> None:
         """Examine an archive, hold its pages, and report what was found."""
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix=PREFIX) as folder:
             archive, workdir = Path(folder) / "archive.zip", Path(folder) / "pages"
@@ -70,10 +70,10 @@ class ChapterIngest:
                     findings=bounded(refused.findings),
                     malicious=refused.malicious,
                 )
-                await self._report(report, job_id, origin)
+                await self._report(report, origin)
                 return
             await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
-        await self._report(_pages(job.chapter_id, prepared), job_id, origin)
+        await self._report(_pages(job.chapter_id, prepared), origin)
         await self._let_go_if_unwanted(job.chapter_id)
 
     async def sweep(self, now: float) -> None:
@@ -95,11 +95,11 @@ class ChapterIngest:
         """Let go of a chapter's pages."""
         await asyncio.to_thread(self._references.release, job.chapter_id)
 
-    async def _report(self, command: Command, job_id: str, origin: Origin) -> None:
+    async def _report(self, command: Command, origin: Origin) -> None:
         envelope = Envelope(
             actor=SYSTEM,
             tenant=TENANT,
-            command_id=f"job:{job_id}:{type(command).__name__}",
+            command_id=f"job:{origin.key}:{type(command).__name__}",
             correlation_id=origin.correlation_id,
             causation_id=str(origin.position),
         )

@@ -27,6 +27,7 @@ from runtime.do import command_group
 from runtime.embedded import SiteNotRunning, read_dsn
 from runtime.migrate import migrate as apply_migrations
 from runtime.onesite import OneSite, PortTaken, running_settings
+from runtime.policies import read_policies, retry_policies
 from runtime.processes import run_api, run_projector, run_worker_process
 from runtime.readmodels import read_status, retry_dead_letters
 from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
@@ -165,6 +166,29 @@ def status(data: Path | None) -> None:
 def retry(model: str, data: Path | None) -> None:
     """Fold again what a read model has set aside."""
     click.echo(retry_dead_letters(settings_for(data).need("dsn"), model))
+
+
+@cli.group()
+def policies() -> None:
+    """What follows from events."""
+
+
+@policies.command("status")
+@data_option
+def policies_status(data: Path | None) -> None:
+    """Show where every policy stands."""
+    table = Table("policy", "position", "lag", "dead letters")
+    for one in read_policies(settings_for(data).need("dsn")):
+        table.add_row(one.policy, str(one.position), str(one.lag), str(one.dead_letters))
+    Console().print(table)
+
+
+@policies.command("retry")
+@click.argument("policy", required=False)
+@data_option
+def policies_retry(policy: str | None, data: Path | None) -> None:
+    """React again to what a policy, or every policy, has set aside."""
+    click.echo(retry_policies(settings_for(data).need("dsn"), policy))
 
 
 cli.add_command(command_group(settings_for))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import convert, to_builtins
-from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from procrastinate import App, PsycopgConnector, RetryStrategy
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -40,7 +40,7 @@ RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Any, str, Origin], Awaitable[None]]
+Handler = Callable[[Any, Origin], Awaitable[None]]
 
 
 class JobsStopped(Exception):
@@ -86,16 +86,16 @@ def _register(app: App, ingest: ChapterIngest) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
-        DiscardArchive: lambda job, _id, _origin: ingest.discard(job),
-        ReleasePages: lambda job, _id, _origin: ingest.release(job),
+        DiscardArchive: lambda job, _origin: ingest.discard(job),
+        ReleasePages: lambda job, _origin: ingest.release(job),
     }
     for name, kind in JOBS.items():
-        app.task(name=name, retry=RETRY, pass_context=True)(_task(kind, handlers[kind]))
+        app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
 
 
 def _task(kind: type[Job], handler: Handler) -> Callable[..., Awaitable[None]]:
-    async def run(context: JobContext, *, job: Any, origin: Any) -> None:
-        await handler(convert(job, kind), str(context.job.id), convert(origin, Origin))
+    async def run(*, job: Any, origin: Any) -> None:
+        await handler(convert(job, kind), convert(origin, Origin))
 
     return run
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from tests.database import Database, Server
+from tests.processes import open_folder
 from tests.scenario import GivenEvents, HttpLevel, Level, LogLevel, PureLevel, given_at
 from tests.site import Site, running_site
+from tests.workshop import Workshop
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,16 @@ def database(postgres: Server) -> Iterator[Database]:
     """A fresh, migrated database."""
     with postgres.database() as database:
         yield database
+
+
+@pytest.fixture
+def place(database: Database) -> Iterator[Workshop]:
+    """A site's log and blobs, and its worker when it is at work."""
+    with open_folder() as folder:
+        place = Workshop(database, folder)
+        place.open()
+        yield place
+        place.close()
 
 
 @pytest.fixture(params=["pure", "log", "http"])

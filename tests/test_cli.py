@@ -180,6 +180,23 @@ def status(run: Run) -> str:
     return run("projections", "status").done()
 
 
+def test_what_a_policy_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute("INSERT INTO projections.policies VALUES ('people.greet', 2)")
+        connection.execute(
+            "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
+            " VALUES ('people.greet', 1, 'person-p1', 'broken')"
+        )
+        shown = on_site("policies", "status").done()
+        assert re.search(r"people\.greet +│ 2 +│ 4 +│ 1 ", shown)
+        for names in ((), ("people.greet",)):
+            connection.execute("UPDATE projections.policy_dead_letters SET retry = false")
+            assert on_site("policies", "retry", *names).done() == "1"
+            marked = connection.execute("SELECT retry FROM projections.policy_dead_letters")
+            assert marked.fetchall() == [(True,)]
+        assert on_site("policies", "retry", "people.wave").done() == "0"
+
+
 def test_migrating_again_changes_nothing(on_site: Run, database: Database):
     on_site("migrate").done()
     assert status(on_site) == status(on_site)

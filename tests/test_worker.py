@@ -3,13 +3,9 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
-import psycopg
 import pytest
-from procrastinate import App, PsycopgConnector
-from psycopg import AsyncConnection, Connection
-from psycopg.conninfo import make_conninfo
+from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
@@ -17,12 +13,10 @@ from commands.catalogue import (
     ApproveChapter,
     DeleteChapter,
     ProcessArchive,
-    RefuseChapter,
     RejectChapter,
 )
-from commands.kernel import POLICIES, Command, Origin
-from commands.people import BanPerson
-from domain.catalogue import ChapterRefused, Finding
+from commands.kernel import Command, Origin
+from domain.catalogue import ChapterRefused
 from domain.people import PersonBanned
 from ingest import samples
 from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
@@ -30,106 +24,11 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from runtime import worker
-from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.settings import Settings
-from runtime.worker import deferral
-from tests.database import Database
-from tests.processes import open_folder, until
+from tests.processes import until
 from tests.workshop import Workshop
 
 PROCESS = "catalogue.ProcessArchive"
-
-
-@pytest.fixture
-def place(database: Database) -> Iterator[Workshop]:
-    with open_folder() as folder:
-        place = Workshop(database, folder)
-        place.open()
-        yield place
-        place.close()
-
-
-def jobs_dsn(place: Workshop) -> str:
-    return make_conninfo(place.database.app, options="-c search_path=jobs")
-
-
-def new_queue(place: Workshop) -> App:
-    return App(connector=PsycopgConnector(conninfo=jobs_dsn(place), min_size=1, max_size=2))
-
-
-def react(place: Workshop, defer: DeferJobs) -> None:
-    """React, in a process of its own so to say, to all that is new."""
-
-    async def step() -> None:
-        reactions = Reactions(place.database.app, place.bus, list(POLICIES.values()), defer)
-        async with await AsyncConnection.connect(jobs_dsn(place), autocommit=True) as connection:
-            await reactions.open(connection)
-            while await reactions.step(connection):
-                pass
-
-    place.do(step())
-
-
-def queued(place: Workshop) -> DeferJobs:
-    return deferral(new_queue(place))
-
-
-class Crash(Exception):
-    """The worker dies here."""
-
-
-def refuse_as_malicious(place: Workshop, chapter: str) -> None:
-    finding = Finding("overlapping_entries")
-    place.ask(RefuseChapter(chapter_id=chapter, findings=(finding,), malicious=True))
-
-
-def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(place: Workshop):
-    refuse_as_malicious(place, place.upload(1))
-
-    async def crash(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
-        await queued(place)(connection, jobs)
-        raise Crash
-
-    for _ in range(2):
-        with pytest.raises(Crash):
-            react(place, crash)
-        assert place.jobs() == []
-        assert place.query("SELECT DISTINCT position FROM projections.policies") == [(0,)]
-    react(place, queued(place))
-    react(place, queued(place))
-    ((refused_at, _, refused),) = place.events(ChapterRefused)
-    ((_, command_id, banned),) = place.events(PersonBanned)
-    assert command_id == f"policy:people.ban_malicious_uploader:{refused_at}:0"
-    assert banned.reason == f"hostile archive (overlapping_entries): {refused.chapter_id}"
-    assert [name for name, _, _ in place.jobs()] == [PROCESS, "catalogue.DiscardArchive"]
-
-
-def test_jobs_and_bookmark_are_written_together(place: Workshop):
-    place.upload(1)
-
-    async def be_cut_off(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
-        await queued(place)(connection, jobs)
-        with psycopg.connect(place.database.superuser) as superuser:
-            superuser.execute(
-                "SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,)
-            )
-
-    with pytest.raises(psycopg.OperationalError):
-        react(place, be_cut_off)
-    assert place.jobs() == []
-    react(place, queued(place))
-    react(place, queued(place))
-    assert [name for name, _, _ in place.jobs()] == [PROCESS]
-
-
-def test_a_policy_that_says_something_else_than_before_does_not_act_twice(place: Workshop):
-    refuse_as_malicious(place, place.upload(1))
-    ((refused_at, _, _),) = place.events(ChapterRefused)
-    before = BanPerson(person_id="ana", reason="what the policy said before it was changed")
-    place.ask(before, key=f"policy:people.ban_malicious_uploader:{refused_at}:0")
-    react(place, queued(place))
-    ((_, _, banned),) = place.events(PersonBanned)
-    assert banned.reason == before.reason
 
 
 def test_an_honest_archive_becomes_pages_that_wait_for_a_decision(place: Workshop):
@@ -209,7 +108,7 @@ def test_a_job_of_a_worker_that_died_is_taken_up_again(
 ):
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
     chapter = place.upload(1)
-    react(place, queued(place))
+    place.react()
     place.do(die_with_a_job(place))
     assert [status for _, _, status in place.jobs()] == ["doing"]
     with place.at_work():
@@ -218,7 +117,7 @@ def test_a_job_of_a_worker_that_died_is_taken_up_again(
 
 async def die_with_a_job(place: Workshop) -> None:
     """Fetch a job, and never be heard of again."""
-    async with new_queue(place).open_async() as queue:
+    async with place.queue().open_async() as queue:
         worker_id = await queue.job_manager.register_worker()
         assert await queue.job_manager.fetch_job(queues=None, worker_id=worker_id)
     place.query(
@@ -281,7 +180,7 @@ def examine(place: Workshop) -> Iterator[Callable[..., None]]:
             ingest = ChapterIngest(place.bus, store, references, decoders, scratch)
             archive = place.chapter(chapter).archive
             job = ProcessArchive(chapter_id=chapter, archive=archive)
-            place.do(ingest.process(job, f"of-{chapter}", Origin(1, "of-the-test")))
+            place.do(ingest.process(job, Origin(1, "of-the-test", f"of-{chapter}", 0)))
 
         yield examine
 
