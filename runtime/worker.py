@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import convert, to_builtins
-from procrastinate import App, PsycopgConnector, RetryStrategy
+from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from procrastinate.worker import Worker
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -112,6 +113,22 @@ def deferral(app: App) -> DeferJobs:
     return defer
 
 
+async def _keep_error(
+    call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker
+) -> Any:
+    """Run a job, and note for operators what it failed with."""
+    try:
+        return await call_next()
+    except Exception as error:
+        await worker.app.connector.execute_query_async(
+            "INSERT INTO errors (job_id, error) VALUES (%(job_id)s, %(error)s)"
+            " ON CONFLICT (job_id) DO UPDATE SET error = excluded.error",
+            job_id=context.job.id,
+            error=repr(error),
+        )
+        raise
+
+
 async def _run_jobs(app: App) -> None:
     await app.run_worker_async(
         concurrency=CONCURRENCY,
@@ -120,6 +137,7 @@ async def _run_jobs(app: App) -> None:
         fetch_job_polling_interval=1.0,
         update_heartbeat_interval=HEARTBEAT_SECONDS,
         stalled_worker_timeout=STALLED_SECONDS,
+        worker_middleware=[_keep_error],
     )
     raise JobsStopped
 

@@ -197,6 +197,27 @@ def test_what_a_policy_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, d
         assert on_site("policies", "retry", "people.wave").done() == "0"
 
 
+def test_a_job_that_was_given_up_is_shown_and_queued_again(on_site: Run, database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute("SET search_path TO jobs")
+        connection.execute(
+            "INSERT INTO jobs.procrastinate_jobs (id, queue_name, task_name, status) VALUES"
+            " (7, 'default', 'people.Greet', 'failed'), (8, 'default', 'people.Wave', 'failed'),"
+            " (9, 'default', 'people.Wave', 'todo')"
+        )
+        connection.execute("INSERT INTO jobs.errors VALUES (7, 'the [/post] is closed')")
+        shown = on_site("jobs", "status").done()
+        assert re.search(r"people\.Wave +│ todo +│ 1 ", shown)
+        assert re.search(r"people\.Wave +│ failed +│ 1 ", shown)
+        assert re.search(r" 7 +│ people\.Greet +│ the \[/post\] is closed ", shown)
+        assert on_site("jobs", "retry", "9").done() == "0"
+        assert on_site("jobs", "retry", "7").done() == "1"
+        waiting = "SELECT id FROM jobs.procrastinate_jobs WHERE status = 'todo' ORDER BY id"
+        assert connection.execute(waiting).fetchall() == [(7,), (9,)]
+        assert on_site("jobs", "retry").done() == "1"
+        assert connection.execute(waiting).fetchall() == [(7,), (8,), (9,)]
+
+
 def test_migrating_again_changes_nothing(on_site: Run, database: Database):
     on_site("migrate").done()
     assert status(on_site) == status(on_site)

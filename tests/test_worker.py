@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
 
+import psycopg
 import pytest
+from procrastinate import RetryStrategy
 from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
@@ -24,6 +26,7 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from runtime import worker
+from runtime.jobs import JobCount, count_jobs, given_up_jobs, retry_jobs
 from runtime.settings import Settings
 from tests.processes import until
 from tests.workshop import Workshop
@@ -144,20 +147,24 @@ class InterruptedStore(DirectoryStore):
         return reader
 
 
-def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(
-    place: Workshop, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def failing(place: Workshop, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """The worker's blob store fails while this is set, which it is at first."""
     failing = Event()
     failing.set()
 
     def fail() -> None:
         if failing.is_set():
-            raise BlobStoreUnavailable("the disk is gone")
+            raise BlobStoreUnavailable("the disk [is gone]")
 
     def open_store(_: Settings) -> BlobStore:
         return InterruptedStore(place.blob_dir, fail)
 
     monkeypatch.setattr(worker, "open_store", open_store)
+    return failing
+
+
+def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(place: Workshop, failing: Event):
     chapter = place.upload(1)
     with place.at_work():
         until(lambda: place.query("SELECT 1 FROM jobs.procrastinate_jobs WHERE attempts > 0") != [])
@@ -165,6 +172,39 @@ def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(
         assert place.status(chapter) == "processing"
         failing.clear()
         until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+
+
+def test_a_job_that_was_given_up_is_shown_with_its_error_and_retried_when_asked(
+    place: Workshop, failing: Event, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "RETRY", RetryStrategy(max_attempts=1))
+    dsn = place.database.app
+    chapter = place.upload(1)
+    with place.at_work():
+        until(lambda: given_up_jobs(dsn) != [])
+        (job,) = given_up_jobs(dsn)
+        error = "BlobStoreUnavailable('the disk [is gone]')"
+        assert (job.kind, job.error) == (PROCESS, error)
+        assert count_jobs(dsn) == [JobCount(PROCESS, "failed", 1)]
+        assert retry_jobs(dsn, job.id + 1) == 0
+        assert retry_jobs(dsn, job.id) == 1
+        again = "SELECT 1 FROM jobs.procrastinate_jobs WHERE status = 'failed' AND attempts > 2"
+        until(lambda: place.query(again) != [])
+        assert given_up_jobs(dsn) == [job]
+        failing.clear()
+        assert retry_jobs(dsn) == 1
+        until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+    assert (count_jobs(dsn), place.query("TABLE jobs.errors")) == ([], [])
+
+
+def test_reports_are_told_apart_when_the_jobs_tables_were_made_anew(place: Workshop):
+    with place.at_work():
+        first = place.upload(1)
+        until(lambda: place.status(first) == "pending" and place.all_is_done())
+        with psycopg.connect(place.database.superuser) as superuser:
+            superuser.execute("TRUNCATE jobs.procrastinate_jobs RESTART IDENTITY CASCADE")
+        second = place.upload(2)
+        until(lambda: place.status(second) == "pending" and place.all_is_done())
 
 
 @pytest.fixture
