@@ -49,8 +49,9 @@ def run_api(settings: Settings) -> None:
 
 def run_projector(settings: Settings) -> None:
     """Fold the log into read models."""
+    dsn = settings.need("dsn")
     configure_logging(settings.log_level)
-    projector = Projector(settings.need("dsn"), list(MODELS.values()))
+    projector = Projector(dsn, list(MODELS.values()))
     projector.start()
     try:
         _run(_wait)
@@ -60,6 +61,8 @@ def run_projector(settings: Settings) -> None:
 
 def run_worker_process(settings: Settings) -> None:
     """Run policies and jobs; with an exit status of 1 when the database was lost."""
+    for name in ("dsn", "scratch_dir"):
+        settings.need(name)
     configure_logging(settings.log_level)
     lost = False
     try:

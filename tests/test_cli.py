@@ -1,5 +1,6 @@
 """The command line: what it does, and how it refuses."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -262,6 +263,13 @@ def test_a_folder_where_no_site_ever_was_is_named(run: Run, folder: Path):
 )
 def test_a_wrong_setting_is_named_in_a_line(run: Run, settings: dict[str, str], refusal: str):
     assert run("projector", **settings).refused() == refusal
+
+
+@pytest.mark.parametrize("part", ["api", "projector", "worker"])
+def test_a_process_that_cannot_run_leaves_logging_alone(run: Run, part: str):
+    before = list(logging.root.handlers)
+    run(part).refused()
+    assert logging.root.handlers == before
 
 
 def test_a_setting_can_stand_in_a_file(tmp_path: Path):
