@@ -1,11 +1,12 @@
 """What a worker does about chapters: read an archive, keep its pages, let go of them again."""
 
 import asyncio
+import logging
 import tempfile
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
-from commands.bus import Bus, Envelope
+from commands.bus import Bus, Envelope, KeyReused
 from commands.catalogue import (
     DiscardArchive,
     ProcessArchive,
@@ -29,6 +30,8 @@ PREFIX = "chapter-"
 
 MAX_NAME = 120
 """What is kept of an entry's name: its end, which tells pages apart."""
+
+logger = logging.getLogger(__name__)
 
 
 class ChapterIngest:
@@ -103,7 +106,10 @@ class ChapterIngest:
             correlation_id=origin.correlation_id,
             causation_id=str(origin.position),
         )
-        await self._bus.handle(command, envelope)
+        try:
+            await self._bus.handle(command, envelope)
+        except KeyReused:  # the archive was read otherwise before this job was cut off
+            logger.warning("%s was reported on before", origin.key)
 
     async def _is_awaited(self, chapter_id: str) -> bool:
         """Whether the archive still has to be examined."""

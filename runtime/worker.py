@@ -10,6 +10,8 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from procrastinate.jobs import Job as QueuedJob
+from procrastinate.jobs import Status
 from procrastinate.worker import Worker
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import make_conninfo
@@ -46,6 +48,10 @@ Handler = Callable[[Any, Origin], Awaitable[None]]
 
 class JobsStopped(Exception):
     """The runner of jobs ended by itself, as it does when it loses the database."""
+
+
+class WorkerDied(Exception):
+    """The worker that had a job in hand was heard of no more."""
 
 
 async def run_worker(settings: Settings) -> None:
@@ -120,13 +126,17 @@ async def _keep_error(
     try:
         return await call_next()
     except Exception as error:
-        await worker.app.connector.execute_query_async(
-            "INSERT INTO errors (job_id, error) VALUES (%(job_id)s, %(error)s)"
-            " ON CONFLICT (job_id) DO UPDATE SET error = excluded.error",
-            job_id=context.job.id,
-            error=repr(error),
-        )
+        await _note_error(worker.app, context.job, error)
         raise
+
+
+async def _note_error(app: App, job: QueuedJob, error: Exception) -> None:
+    await app.connector.execute_query_async(
+        "INSERT INTO errors (job_id, error) VALUES (%(job_id)s, %(error)s)"
+        " ON CONFLICT (job_id) DO UPDATE SET error = excluded.error",
+        job_id=job.id,
+        error=repr(error),
+    )
 
 
 async def _run_jobs(app: App) -> None:
@@ -154,9 +164,15 @@ async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
 
 
 async def _revive_stalled(app: App) -> None:
-    """Queue again what a worker had in hand when it died."""
+    """Queue again what a worker had in hand when it died, unless that happened too often."""
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
-            logger.warning("job %s stalled; it is queued again", job.id)
-            await app.job_manager.retry_job(job)
+            died = WorkerDied()
+            await _note_error(app, job, died)
+            if RETRY.get_retry_decision(exception=died, job=job) is None:
+                logger.error("job %s stalled; it is given up", job.id)
+                await app.job_manager.finish_job(job, Status.FAILED, delete_job=False)
+            else:
+                logger.warning("job %s stalled; it is queued again", job.id)
+                await app.job_manager.retry_job(job)

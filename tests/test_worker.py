@@ -18,7 +18,7 @@ from commands.catalogue import (
     RejectChapter,
 )
 from commands.kernel import Command, Origin
-from domain.catalogue import ChapterRefused
+from domain.catalogue import ChapterProcessed, ChapterRefused
 from domain.people import PersonBanned
 from ingest import samples
 from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
@@ -28,6 +28,7 @@ from ingest.references import BlobReferences
 from runtime import worker
 from runtime.jobs import JobCount, count_jobs, given_up_jobs, retry_jobs
 from runtime.settings import Settings
+from tests.drawings import picture
 from tests.processes import until
 from tests.workshop import Workshop
 
@@ -116,6 +117,20 @@ def test_a_job_of_a_worker_that_died_is_taken_up_again(
     assert [status for _, _, status in place.jobs()] == ["doing"]
     with place.at_work():
         until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+
+
+def test_a_job_whose_workers_die_again_and_again_is_given_up(
+    place: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
+    place.upload(1)
+    place.react()
+    place.query("UPDATE jobs.procrastinate_jobs SET attempts = %s", worker.RETRY.max_attempts)
+    place.do(die_with_a_job(place))
+    with place.at_work():
+        until(lambda: given_up_jobs(place.database.app) != [])
+    (job,) = given_up_jobs(place.database.app)
+    assert (job.kind, job.error) == (PROCESS, "WorkerDied()")
 
 
 async def die_with_a_job(place: Workshop) -> None:
@@ -269,6 +284,19 @@ def test_a_job_taken_up_again_after_its_chapter_was_deleted_leaves_no_pages(
     place.store.delete(place.chapter(chapter).archive)
     examine(chapter)
     assert place.blobs() == (set(), set())
+
+
+def test_a_job_that_reads_otherwise_when_it_is_taken_up_again_reports_once(
+    place: Workshop, examine: Callable[..., None], tmp_path: Path
+):
+    chapter = place.upload(1, 2)
+    examine(chapter)
+    other = tmp_path / "other.zip"
+    other.write_bytes(samples.pack_archive([("1.jpg", picture(3))]))
+    place.store.put(place.chapter(chapter).archive, other, "application/zip")
+    examine(chapter)
+    assert place.status(chapter) == "pending"
+    assert [processed.page_count for _, _, processed in place.events(ChapterProcessed)] == [2]
 
 
 def test_a_job_taken_up_again_after_its_chapter_was_approved_changes_nothing(
