@@ -61,10 +61,17 @@ class Job(Struct, metaclass=CommandMeta):
 
 
 class Origin(Struct, frozen=True):
-    """What a job follows from: the event at a position, within a correlation."""
+    """What a command or a job follows from: a place in a policy's answer to an event."""
 
     position: int
     correlation_id: str
+    policy: str
+    number: int
+
+    @property
+    def key(self) -> str:
+        """What no other command or job of the log's whole life follows from."""
+        return f"{self.policy}:{self.position}:{self.number}"
 
 
 class CommandSpec(Struct, frozen=True, kw_only=True):

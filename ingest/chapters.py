@@ -1,11 +1,12 @@
 """What a worker does about chapters: read an archive, keep its pages, let go of them again."""
 
 import asyncio
+import logging
 import tempfile
 from pathlib import Path, PurePosixPath
 from uuid import UUID
 
-from commands.bus import Bus, Envelope
+from commands.bus import Bus, Envelope, KeyReused
 from commands.catalogue import (
     DiscardArchive,
     ProcessArchive,
@@ -30,6 +31,8 @@ PREFIX = "chapter-"
 MAX_NAME = 120
 """What is kept of an entry's name: its end, which tells pages apart."""
 
+logger = logging.getLogger(__name__)
+
 
 class ChapterIngest:
     """Runs the catalogue's jobs; each may run again after a crash and then changes nothing."""
@@ -48,7 +51,7 @@ class ChapterIngest:
         self._decoders = decoders
         self._scratch = scratch
 
-    async def process(self, job: ProcessArchive, job_id: str, origin: Origin) -> None:
+    async def process(self, job: ProcessArchive, origin: Origin) -> None:
         """Examine an archive, hold its pages, and report what was found."""
         with tempfile.TemporaryDirectory(dir=self._scratch, prefix=PREFIX) as folder:
             archive, workdir = Path(folder) / "archive.zip", Path(folder) / "pages"
@@ -70,10 +73,10 @@ class ChapterIngest:
                     findings=bounded(refused.findings),
                     malicious=refused.malicious,
                 )
-                await self._report(report, job_id, origin)
+                await self._report(report, origin)
                 return
             await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
-        await self._report(_pages(job.chapter_id, prepared), job_id, origin)
+        await self._report(_pages(job.chapter_id, prepared), origin)
         await self._let_go_if_unwanted(job.chapter_id)
 
     async def sweep(self, now: float) -> None:
@@ -95,15 +98,18 @@ class ChapterIngest:
         """Let go of a chapter's pages."""
         await asyncio.to_thread(self._references.release, job.chapter_id)
 
-    async def _report(self, command: Command, job_id: str, origin: Origin) -> None:
+    async def _report(self, command: Command, origin: Origin) -> None:
         envelope = Envelope(
             actor=SYSTEM,
             tenant=TENANT,
-            command_id=f"job:{job_id}:{type(command).__name__}",
+            command_id=f"job:{origin.key}:{type(command).__name__}",
             correlation_id=origin.correlation_id,
             causation_id=str(origin.position),
         )
-        await self._bus.handle(command, envelope)
+        try:
+            await self._bus.handle(command, envelope)
+        except KeyReused:  # the archive was read otherwise before this job was cut off
+            logger.warning("%s was reported on before", origin.key)
 
     async def _is_awaited(self, chapter_id: str) -> bool:
         """Whether the archive still has to be examined."""

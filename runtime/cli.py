@@ -25,8 +25,10 @@ from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_d
 from runtime.demo import run_demo
 from runtime.do import command_group
 from runtime.embedded import SiteNotRunning, read_dsn
+from runtime.jobs import count_jobs, given_up_jobs, retry_jobs
 from runtime.migrate import migrate as apply_migrations
 from runtime.onesite import OneSite, PortTaken, running_settings
+from runtime.policies import read_policies, retry_policies
 from runtime.processes import run_api, run_projector, run_worker_process
 from runtime.readmodels import read_status, retry_dead_letters
 from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
@@ -165,6 +167,56 @@ def status(data: Path | None) -> None:
 def retry(model: str, data: Path | None) -> None:
     """Fold again what a read model has set aside."""
     click.echo(retry_dead_letters(settings_for(data).need("dsn"), model))
+
+
+@cli.group()
+def jobs() -> None:
+    """What workers do beside the log."""
+
+
+@jobs.command("status")
+@data_option
+def jobs_status(data: Path | None) -> None:
+    """Show how many jobs there are, and those that were given up with their last error."""
+    dsn = settings_for(data).need("dsn")
+    counts = Table("kind", "state", "jobs")
+    for one in count_jobs(dsn):
+        counts.add_row(one.kind, one.state, str(one.count))
+    given_up = Table("id", "given up", "last error")
+    for one in given_up_jobs(dsn):
+        given_up.add_row(str(one.id), one.kind, one.error)
+    Console(markup=False).print(counts, given_up)
+
+
+@jobs.command("retry")
+@click.argument("job", type=int, required=False)
+@data_option
+def jobs_retry(job: int | None, data: Path | None) -> None:
+    """Queue a given-up job again, or every one, to be tried once more."""
+    click.echo(retry_jobs(settings_for(data).need("dsn"), job))
+
+
+@cli.group()
+def policies() -> None:
+    """What follows from events."""
+
+
+@policies.command("status")
+@data_option
+def policies_status(data: Path | None) -> None:
+    """Show where every policy stands."""
+    table = Table("policy", "position", "lag", "dead letters")
+    for one in read_policies(settings_for(data).need("dsn")):
+        table.add_row(one.policy, str(one.position), str(one.lag), str(one.dead_letters))
+    Console().print(table)
+
+
+@policies.command("retry")
+@click.argument("policy", required=False)
+@data_option
+def policies_retry(policy: str | None, data: Path | None) -> None:
+    """React again to what a policy, or every policy, has set aside."""
+    click.echo(retry_policies(settings_for(data).need("dsn"), policy))
 
 
 cli.add_command(command_group(settings_for))

@@ -1,14 +1,12 @@
 """The embedded PostgreSQL: a cluster in the data folder, served only while its owner lives."""
 
-import contextlib
 import os
 import pwd
 import secrets
 import shutil
 import signal
 import socket
-from collections.abc import Iterator, Sequence
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, LiteralString, Self, get_args
@@ -23,6 +21,7 @@ from runtime.datafolder import (
     sync_folder,
     write_whole,
 )
+from runtime.leftbehind import cluster_name, end_left_behind
 from runtime.lifeline import Account, Lifeline, StopStep, spawn, wait_for
 from runtime.programs import programs_for, wheel_install
 
@@ -78,10 +77,6 @@ class SiteNotRunning(Exception):
 
 class ServerStartFailed(Exception):
     """PostgreSQL could not be set up or ended before it was ready."""
-
-
-class ServerStillRunning(Exception):
-    """A server of this folder, left behind by a crash, can't be ended."""
 
 
 class ForeignCluster(Exception):
@@ -159,7 +154,7 @@ class EmbeddedPostgres:
         self._home.chmod(0o711 if self._account else 0o700)
         self._require_own_cluster()
         programs = programs_for(self._account, self._install or wheel_install(), self._home)
-        _end_left_behind(self._cluster, self._uid)
+        end_left_behind(self._cluster, self._uid, STEPS)
         if not self._cluster.exists():
             self._create_cluster(programs)
         self._serve(programs)
@@ -215,7 +210,7 @@ class EmbeddedPostgres:
                 return
             if LOCKED in self._output():
                 # A start that was killed a moment ago got as far as that after all.
-                _end_left_behind(self._cluster, self._uid)
+                end_left_behind(self._cluster, self._uid, STEPS)
             elif self.running() or _is_free(port):
                 break
         raise ServerStartFailed(f"PostgreSQL did not become ready: {self._output()}")
@@ -236,7 +231,7 @@ class EmbeddedPostgres:
         longest_socket = os.fsencode(self._sockets / ".s.PGSQL.65535")
         return SETTINGS | {
             "port": str(port),
-            "cluster_name": _cluster_name(self._cluster),
+            "cluster_name": cluster_name(self._cluster),
             "log_directory": str(self._home / "log"),
             "unix_socket_permissions": "0700",
             "unix_socket_directories": (
@@ -342,10 +337,6 @@ def _port_file(folder: DataFolder) -> Path:
     return folder.path / "postgres" / "port"
 
 
-def _cluster_name(cluster: Path) -> str:
-    return f"imprimatur-{sha256(os.fsencode(cluster)).hexdigest()[:16]}"
-
-
 def _server_account() -> Account | None:
     """Whom PostgreSQL runs as when that is another user: it refuses to run as root."""
     if os.geteuid() != 0:
@@ -371,40 +362,3 @@ def _read_pid_file(cluster: Path) -> list[str]:
         return [line.strip() for line in (cluster / "postmaster.pid").read_text().splitlines()]
     except FileNotFoundError:
         return []
-
-
-def _end_left_behind(cluster: Path, uid: int) -> None:
-    """End what a crash left running on this cluster, then take away its pid file."""
-    for step in (*STEPS, StopStep(signal.SIGKILL, 10.0)):
-        targets = [
-            pid
-            for pid, is_postmaster in _servers(cluster, uid)
-            # To the postmaster's own children SIGINT has other meanings.
-            if is_postmaster or step.signal != signal.SIGINT
-        ]
-        for pid in targets:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, step.signal)
-        if wait_for(lambda: not any(_servers(cluster, uid)), step.grace if targets else 0.0):
-            break
-    else:
-        raise ServerStillRunning(f"processes of a former PostgreSQL on {cluster} do not end")
-    # PostgreSQL takes any live process of its user for its predecessor. Where processes can't be
-    # looked up, its word is the last.
-    if Path("/proc/self").exists():
-        (cluster / "postmaster.pid").unlink(missing_ok=True)
-
-
-def _servers(cluster: Path, uid: int) -> Iterator[tuple[int, bool]]:
-    """The processes that serve this very cluster, each with whether it is a postmaster."""
-    title = f"postgres: {_cluster_name(cluster)}: ".encode()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            owner = process.stat().st_uid
-            arguments = (process / "cmdline").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
-        program = Path(os.fsdecode(arguments[0])).name
-        is_postmaster = (program, *arguments[1:3]) == ("postgres", b"-D", os.fsencode(cluster))
-        if owner == uid and (is_postmaster or arguments[0].startswith(title)):
-            yield int(process.name), is_postmaster

@@ -29,6 +29,7 @@ def migrate(dsn: str) -> None:
         _apply_files(dsn)
         with connection.transaction():
             _create_jobs(connection)
+            _create_job_errors(connection)
         for model in MODELS.values():
             with connection.transaction():
                 _create_read_model(connection, model)
@@ -56,6 +57,18 @@ def _create_jobs(connection: psycopg.Connection[Any]) -> None:
         "USAGE ON ALL SEQUENCES IN SCHEMA jobs",
     ):
         connection.execute(_grant(grant))
+
+
+def _create_job_errors(connection: psycopg.Connection[Any]) -> None:
+    """What a job that failed failed with, which procrastinate does not keep."""
+    if _exists(connection, "SELECT WHERE to_regclass('jobs.errors') IS NOT NULL"):
+        return
+    connection.execute(
+        "CREATE TABLE jobs.errors ("
+        " job_id bigint PRIMARY KEY REFERENCES jobs.procrastinate_jobs ON DELETE CASCADE,"
+        " error text NOT NULL)"
+    )
+    connection.execute(_grant("SELECT, INSERT, UPDATE ON jobs.errors"))
 
 
 def _create_read_model(connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:

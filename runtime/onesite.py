@@ -13,10 +13,9 @@ from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
 from runtime.migrate import migrate
 from runtime.settings import Settings, environment_of
-from runtime.supervisor import Child, Supervisor
+from runtime.supervisor import Child, ChildProcess, Supervisor
 
 PARTS = ("api", "projector", "worker")
-
 
 PORT_SECONDS = 15.0
 """How long an earlier site of ours may take to let go of its port."""
@@ -42,17 +41,42 @@ class OneSite:
             migrate(self._postgres.dsn("owner"))
             # What an upload or a worker left behind when it was killed.
             shutil.rmtree(self.folder.path / "scratch", ignore_errors=True)
-            settings = site_settings(self.folder, self._given)
-            settings = replace(settings, dsn=self._postgres.dsn("app"), admin_dsn="")
+            settings = replace(site_settings(self.folder, self._given), admin_dsn="")
         except BaseException:
             self._postgres.stop()
             raise
-        return Supervisor([self._postgres, *_children(settings)])
+        parts = [
+            ChildProcess(Child(part, (sys.executable, "-m", "runtime.cli", part))) for part in PARTS
+        ]
+        return Supervisor([Database(self._postgres, settings, parts), *parts])
 
 
-def _children(settings: Settings) -> Sequence[Child]:
-    environment = environment_of(settings)
-    return [Child(part, (sys.executable, "-m", "runtime.cli", part), environment) for part in PARTS]
+class Database:
+    """The site's PostgreSQL, whose parts start anew where it comes back on another port."""
+
+    name = "postgres"
+
+    def __init__(
+        self, postgres: EmbeddedPostgres, settings: Settings, parts: Sequence[ChildProcess]
+    ) -> None:
+        self._postgres = postgres
+        self._settings = settings
+        self._parts = parts
+
+    def start(self) -> None:
+        """Serve, and tell the parts where."""
+        self._postgres.start()
+        environment = environment_of(replace(self._settings, dsn=self._postgres.dsn("app")))
+        for part in self._parts:
+            part.give(environment)
+
+    def running(self) -> bool:
+        """Whether the server was started and hasn't ended."""
+        return self._postgres.running()
+
+    def stop(self) -> None:
+        """Shut the server down."""
+        self._postgres.stop()
 
 
 def await_port(host: str, port: int) -> None:

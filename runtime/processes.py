@@ -50,10 +50,9 @@ def run_api(settings: Settings) -> None:
 
 def run_projector(settings: Settings) -> None:
     """Fold the log into read models."""
+    dsn, keys = settings.need("dsn"), KeyRing(settings.need("master_key"))
     configure_logging(settings.log_level)
-    projector = Projector(
-        settings.need("dsn"), KeyRing(settings.need("master_key")), list(MODELS.values())
-    )
+    projector = Projector(dsn, keys, list(MODELS.values()))
     projector.start()
     try:
         _run(_wait)
@@ -63,6 +62,8 @@ def run_projector(settings: Settings) -> None:
 
 def run_worker_process(settings: Settings) -> None:
     """Run policies and jobs; with an exit status of 1 when the database was lost."""
+    for name in ("dsn", "scratch_dir"):
+        settings.need(name)
     configure_logging(settings.log_level)
     lost = False
     try:

@@ -4,11 +4,15 @@ import logging
 from collections.abc import Callable
 from typing import Any, LiteralString
 
+import psycopg
+from procrastinate.exceptions import ConnectorException
 from psycopg import AsyncConnection
 
-from commands.bus import Bus, Envelope, KeyReused
+from commands.bus import Bus, Contended, Envelope, KeyReused
 from commands.kernel import SYSTEM, Command, Job, NotFound, Origin, PolicySpec
-from domain.kernel import RECORDED_COLUMNS, Recorded, Rejected, event_name, recorded
+from commands.log import LogClosed, LogUnavailable
+from commands.vault import KeyDestroyed
+from domain.kernel import RECORDED_COLUMNS, Rejected, event_name, recorded
 
 BATCH = 500
 POLL_SECONDS = 0.5
@@ -20,13 +24,30 @@ _EVENTS: LiteralString = (
     " WHERE type = ANY(%s) AND position > %s AND position <= %s ORDER BY position LIMIT %s"
 )
 
+_RETRIED: LiteralString = (
+    "WITH retried AS ("
+    " DELETE FROM projections.policy_dead_letters"
+    " WHERE policy = ANY(%s) AND (policy, stream) IN"
+    " (SELECT policy, stream FROM projections.policy_dead_letters WHERE retry)"
+    " RETURNING policy, position"
+    f") SELECT {RECORDED_COLUMNS}, policy FROM log.events JOIN retried USING (position)"
+    " ORDER BY position"
+)
+"""A stream is retried as a whole, with what was set aside since it was asked for."""
+
 logger = logging.getLogger(__name__)
 
 Deferred = tuple[Job, Origin]
-"""A job, and the event that it follows from."""
+"""A job, and what it follows from."""
 
 DeferJobs = Callable[[AsyncConnection[Any], list[Deferred]], Any]
 """Puts jobs on the queue, in the transaction of a connection."""
+
+_UNAVAILABLE = (Contended, LogClosed, LogUnavailable, psycopg.Error)
+"""What says nothing about the event at hand: it may go well a moment later."""
+
+_UNFIT = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
+"""By these a database that is well says that it will never take what it was given."""
 
 
 class Reactions:
@@ -35,9 +56,10 @@ class Reactions:
     def __init__(self, dsn: str, bus: Bus, policies: list[PolicySpec], defer: DeferJobs) -> None:
         self._dsn = dsn
         self._bus = bus
-        self._policies = policies
+        self._policies = {policy.name: policy for policy in policies}
         self._defer = defer
         self._positions: dict[str, int] = {}
+        self._held: set[tuple[str, str]] = set()
 
     async def run(self) -> None:
         """React until cancelled, or until the connection is lost."""
@@ -55,27 +77,33 @@ class Reactions:
         await connection.execute(
             "INSERT INTO projections.policies (name) SELECT unnest(%s::text[])"
             " ON CONFLICT DO NOTHING",
-            ([policy.name for policy in self._policies],),
+            (list(self._policies),),
         )
-        cursor = await connection.execute("SELECT name, position FROM projections.policies")
+        cursor = await connection.execute(
+            "SELECT name, position FROM projections.policies WHERE name = ANY(%s)",
+            (list(self._policies),),
+        )
         self._positions = dict(await cursor.fetchall())
+        cursor = await connection.execute(
+            "SELECT DISTINCT policy, stream FROM projections.policy_dead_letters"
+        )
+        self._held = set(await cursor.fetchall())
 
     async def step(self, connection: AsyncConnection[Any]) -> bool:
-        """React to one batch; whether there was anything new in the log."""
-        start = min(self._positions[policy.name] for policy in self._policies)
+        """React to one batch; whether there was anything to react to."""
+        start = min(self._positions.values())
         cursor = await connection.execute("SELECT coalesce(max(position), 0) FROM log.events")
         (head,) = await cursor.fetchone() or (0,)
         if head <= start:
-            return False
-        types = list({event_name(policy.event) for policy in self._policies})
+            return await self._retry(connection) if self._held else False
+        types = list({event_name(policy.event) for policy in self._policies.values()})
         cursor = await connection.execute(_EVENTS, (types, start, head, BATCH))
         rows = await cursor.fetchall()
         reached = rows[-1][0] if len(rows) == BATCH else head
-        jobs: list[Deferred] = []
-        for row in rows:
-            jobs += await self._react(recorded(row))
         async with connection.transaction():
-            await self._defer(connection, jobs)
+            for row in rows:
+                for policy in self._awaiting(row):
+                    await self._react(connection, policy, row)
             await connection.execute(
                 "UPDATE projections.policies SET position = %s"
                 " WHERE name = ANY(%s) AND position < %s",
@@ -84,31 +112,88 @@ class Reactions:
         self._positions = {name: max(at, reached) for name, at in self._positions.items()}
         return True
 
-    async def _react(self, event: Recorded) -> list[Deferred]:
-        """Issue the commands that follow from an event, and give back its jobs."""
+    def _awaiting(self, row: tuple[Any, ...]) -> list[PolicySpec]:
+        """The policies about events of this type that have not come so far."""
+        return [
+            policy
+            for name, policy in self._policies.items()
+            if event_name(policy.event) == row[4] and row[0] > self._positions[name]
+        ]
+
+    async def _react(
+        self, connection: AsyncConnection[Any], policy: PolicySpec, row: tuple[Any, ...]
+    ) -> None:
+        """React to one event, or set it aside together with what follows it on its stream."""
+        if (policy.name, row[2]) in self._held:
+            error = "follows an event that was set aside"
+            await self._set_aside(connection, policy, row, error)
+            return
+        try:
+            async with connection.transaction():
+                await self._defer(connection, await self._issue_commands(policy, row))
+        except Exception as error:
+            if _is_passing(error):
+                raise
+            logger.exception("%s cannot react to position %d", policy.name, row[0])
+            self._held.add((policy.name, row[2]))
+            await self._set_aside(connection, policy, row, repr(error))
+
+    async def _issue_commands(self, policy: PolicySpec, row: tuple[Any, ...]) -> list[Deferred]:
+        """Issue the commands of a policy's answer to an event, and give back its jobs."""
+        (event,) = await self._bus.opened([recorded(row)])
         jobs: list[Deferred] = []
-        for policy in self._policies:
-            fits = isinstance(event.event, policy.event)
-            if not fits or event.position <= self._positions[policy.name]:
-                continue
-            for number, reaction in enumerate(policy.react(event.event)):
-                if isinstance(reaction, Job):
-                    jobs.append((reaction, Origin(event.position, event.correlation_id)))
-                else:
-                    await self._issue(reaction, event, f"policy:{policy.name}", number)
+        for number, reaction in enumerate(list(policy.react(event.event))):
+            origin = Origin(event.position, event.correlation_id, policy.name, number)
+            if isinstance(reaction, Job):
+                jobs.append((reaction, origin))
+            else:
+                await self._issue(reaction, origin, event.tenant)
         return jobs
 
-    async def _issue(self, command: Command, event: Recorded, policy: str, number: int) -> None:
+    async def _issue(self, command: Command, origin: Origin, tenant: str) -> None:
         envelope = Envelope(
             actor=SYSTEM,
-            tenant=event.tenant,
-            command_id=f"{policy}:{event.position}:{number}",
-            correlation_id=event.correlation_id,
-            causation_id=str(event.position),
+            tenant=tenant,
+            command_id=f"policy:{origin.key}",
+            correlation_id=origin.correlation_id,
+            causation_id=str(origin.position),
         )
         try:
             await self._bus.handle(command, envelope)
         except (Rejected, NotFound) as refusal:
-            logger.warning("%s at position %d: %s", policy, event.position, refusal.code)
+            logger.warning("%s at position %d: %s", origin.policy, origin.position, refusal.code)
+        except KeyDestroyed:
+            logger.warning(
+                "%s at position %d: the person was forgotten", origin.policy, origin.position
+            )
         except KeyReused:  # the policy said something else when it first saw this event
-            logger.warning("%s has reacted to position %d before", policy, event.position)
+            logger.warning("%s has reacted to position %d before", origin.policy, origin.position)
+
+    async def _set_aside(
+        self,
+        connection: AsyncConnection[Any],
+        policy: PolicySpec,
+        row: tuple[Any, ...],
+        error: str,
+    ) -> None:
+        await connection.execute(
+            "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
+            " VALUES (%s, %s, %s, %s)",
+            (policy.name, row[0], row[2], error),
+        )
+
+    async def _retry(self, connection: AsyncConnection[Any]) -> bool:
+        """React again, in order, on the streams whose dead letters are marked for it."""
+        async with connection.transaction():
+            cursor = await connection.execute(_RETRIED, (list(self._policies),))
+            rows = await cursor.fetchall()
+            self._held -= {(row[-1], row[2]) for row in rows}
+            for row in rows:
+                await self._react(connection, self._policies[row[-1]], row)
+        return bool(rows)
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether an error says nothing about the event at hand."""
+    cause = error.__cause__ if isinstance(error, ConnectorException) else error
+    return isinstance(cause, _UNAVAILABLE) and not isinstance(cause, _UNFIT)

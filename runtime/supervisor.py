@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from runtime.lifeline import Lifeline, Signals, StopStep, spawn
 
@@ -57,6 +58,12 @@ class ChildProcess:
             self.stop()
             env = {**os.environ, **self._child.env}
             self._lifeline = spawn(self._child.argv, env=env, steps=STEPS)
+
+    def give(self, env: dict[str, str]) -> None:
+        """Set the environment for the next start; a program that runs with another is ended."""
+        if env != self._child.env:
+            self.stop()
+            self._child = replace(self._child, env=env)
 
     def running(self) -> bool:
         """Whether the program was started and hasn't ended."""

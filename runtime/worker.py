@@ -10,6 +10,9 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy
+from procrastinate.jobs import Job as QueuedJob
+from procrastinate.jobs import Status
+from procrastinate.worker import Worker
 from psycopg import AsyncConnection, Connection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
@@ -40,11 +43,15 @@ RETRY = RetryStrategy(max_attempts=8, exponential_wait=2)
 
 logger = logging.getLogger(__name__)
 
-Handler = Callable[[Any, str, Origin], Awaitable[None]]
+Handler = Callable[[Any, Origin], Awaitable[None]]
 
 
 class JobsStopped(Exception):
     """The runner of jobs ended by itself, as it does when it loses the database."""
+
+
+class WorkerDied(Exception):
+    """The worker that had a job in hand was heard of no more."""
 
 
 async def run_worker(settings: Settings) -> None:
@@ -86,16 +93,16 @@ def _register(app: App, ingest: ChapterIngest) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
-        DiscardArchive: lambda job, _id, _origin: ingest.discard(job),
-        ReleasePages: lambda job, _id, _origin: ingest.release(job),
+        DiscardArchive: lambda job, _origin: ingest.discard(job),
+        ReleasePages: lambda job, _origin: ingest.release(job),
     }
     for name, kind in JOBS.items():
-        app.task(name=name, retry=RETRY, pass_context=True)(_task(kind, handlers[kind]))
+        app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
 
 
 def _task(kind: type[Job], handler: Handler) -> Callable[..., Awaitable[None]]:
-    async def run(context: JobContext, *, job: Any, origin: Any) -> None:
-        await handler(convert(job, kind), str(context.job.id), convert(origin, Origin))
+    async def run(*, job: Any, origin: Any) -> None:
+        await handler(convert(job, kind), convert(origin, Origin))
 
     return run
 
@@ -112,6 +119,26 @@ def deferral(app: App) -> DeferJobs:
     return defer
 
 
+async def _keep_error(
+    call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker
+) -> Any:
+    """Run a job, and note for operators what it failed with."""
+    try:
+        return await call_next()
+    except Exception as error:
+        await _note_error(worker.app, context.job, error)
+        raise
+
+
+async def _note_error(app: App, job: QueuedJob, error: Exception) -> None:
+    await app.connector.execute_query_async(
+        "INSERT INTO errors (job_id, error) VALUES (%(job_id)s, %(error)s)"
+        " ON CONFLICT (job_id) DO UPDATE SET error = excluded.error",
+        job_id=job.id,
+        error=repr(error),
+    )
+
+
 async def _run_jobs(app: App) -> None:
     await app.run_worker_async(
         concurrency=CONCURRENCY,
@@ -120,6 +147,7 @@ async def _run_jobs(app: App) -> None:
         fetch_job_polling_interval=1.0,
         update_heartbeat_interval=HEARTBEAT_SECONDS,
         stalled_worker_timeout=STALLED_SECONDS,
+        worker_middleware=[_keep_error],
     )
     raise JobsStopped
 
@@ -136,9 +164,15 @@ async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
 
 
 async def _revive_stalled(app: App) -> None:
-    """Queue again what a worker had in hand when it died."""
+    """Queue again what a worker had in hand when it died, unless that happened too often."""
     while True:
         await asyncio.sleep(HEARTBEAT_SECONDS)
         for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=STALLED_SECONDS):
-            logger.warning("job %s stalled; it is queued again", job.id)
-            await app.job_manager.retry_job(job)
+            died = WorkerDied()
+            await _note_error(app, job, died)
+            if RETRY.get_retry_decision(exception=died, job=job) is None:
+                logger.error("job %s stalled; it is given up", job.id)
+                await app.job_manager.finish_job(job, Status.FAILED, delete_job=False)
+            else:
+                logger.warning("job %s stalled; it is queued again", job.id)
+                await app.job_manager.retry_job(job)

@@ -1,26 +1,19 @@
-"""One contract for both blob stores, and what only a real S3 server can show."""
+"""One contract for both blob stores, and what only a directory can show."""
 
-import datetime
 import io
 import random
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from itertools import repeat
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.blobs import (
     BlobNotFound,
-    BlobReader,
     BlobStore,
-    BlobStoreRefused,
     BlobStoreUnavailable,
     DirectoryStore,
     InvalidBlobKey,
@@ -28,18 +21,8 @@ from ingest.blobs import (
     SourceUnreadable,
     check_key,
 )
-from ingest.s3 import S3Store
-from tests.s3 import LISTING_PAGE, S3Server
-
-BUCKET = "imprimatur"
-EIGHT_MIB = 8 * 1024 * 1024
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3Server]:
-    with S3Server() as server:
-        server.create_bucket(BUCKET)
-        yield server
+from tests.blobs import EIGHT_MIB, MakeFile, assert_unavailable, content_of
+from tests.s3 import LISTING_PAGE
 
 
 @pytest.fixture
@@ -47,44 +30,9 @@ def directory_store(tmp_path: Path) -> DirectoryStore:
     return DirectoryStore(tmp_path / "store")
 
 
-@pytest.fixture
-def s3_store(s3: S3Server, tmp_path: Path) -> Iterator[S3Store]:
-    with closing(connect(s3, prefix=tmp_path.name)) as store:
-        yield store
-
-
 @pytest.fixture(params=["directory_store", "s3_store"])
 def store(request: pytest.FixtureRequest) -> BlobStore:
     return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def make_file(tmp_path: Path) -> Callable[[bytes], Path]:
-    def make(content: bytes) -> Path:
-        path = tmp_path / f"source-{len(list(tmp_path.iterdir()))}"
-        path.write_bytes(content)
-        return path
-
-    return make
-
-
-def connect(s3: S3Server, *, prefix: str = "", secret_key: str = "", bucket: str = "") -> S3Store:
-    return S3Store(
-        bucket or BUCKET,
-        s3.endpoint,
-        s3.region,
-        s3.access_key,
-        secret_key or s3.secret_key,
-        prefix,
-    )
-
-
-def content_of(reader: BlobReader) -> bytes:
-    with reader:
-        return b"".join(reader)
-
-
-MakeFile = Callable[[bytes], Path]
 
 
 def test_a_blob_is_read_as_it_was_put(store: BlobStore, make_file: MakeFile) -> None:
@@ -313,18 +261,6 @@ def test_an_absent_source_is_not_the_store_s_fault(store: BlobStore, tmp_path: P
         store.put("key", tmp_path / "absent", "text/plain")
 
 
-def assert_unavailable(store: BlobStore, source: Path) -> None:
-    for use in (
-        lambda: store.put("key", source, "text/plain"),
-        lambda: store.open("key"),
-        lambda: store.delete("key"),
-        lambda: store.exists("key"),
-        lambda: list(store.keys()),
-    ):
-        with pytest.raises(BlobStoreUnavailable):
-            use()
-
-
 def test_a_directory_that_is_gone_is_unavailable(
     directory_store: DirectoryStore, make_file: MakeFile, tmp_path: Path
 ) -> None:
@@ -372,83 +308,3 @@ def test_a_directory_cannot_hold_a_blob_below_a_blob(
         with pytest.raises(InvalidBlobKey):
             directory_store.put(key, source, "text/plain")
     assert list(directory_store.keys()) == ["a/b"]
-
-
-def test_a_server_that_is_down_is_unavailable(make_file: MakeFile) -> None:
-    with S3Server() as server:
-        store = connect(server)
-    with closing(store):
-        assert_unavailable(store, make_file(b"x"))
-
-
-def test_a_bucket_that_is_absent_is_unavailable(s3: S3Server, make_file: MakeFile) -> None:
-    with closing(connect(s3, bucket="nobody-made-this")) as store:
-        with pytest.raises(BlobStoreUnavailable):
-            store.put("key", make_file(b"x"), "text/plain")
-        with pytest.raises(BlobStoreUnavailable):
-            store.open("key")
-
-
-def test_a_wrong_secret_is_refused(s3: S3Server, make_file: MakeFile) -> None:
-    source = make_file(b"x")
-    with closing(connect(s3, secret_key="a-guess")) as store:
-        for use in (
-            lambda: store.put("key", source, "text/plain"),
-            lambda: store.open("key"),
-            lambda: store.delete("key"),
-            lambda: store.exists("key"),
-            lambda: list(store.keys()),
-        ):
-            with pytest.raises(BlobStoreRefused):
-                use()
-
-
-def test_stores_with_different_prefixes_share_a_bucket(
-    s3: S3Server, s3_store: S3Store, make_file: MakeFile
-) -> None:
-    s3_store.put("key", make_file(b"x"), "text/plain")
-    with closing(connect(s3, prefix="/elsewhere/")) as other:
-        assert not other.exists("key")
-        other.put("key", make_file(b"y"), "text/plain")
-        assert list(other.keys()) == ["key"]
-    assert content_of(s3_store.open("key")) == b"x"
-    with closing(connect(s3)) as whole:
-        assert "elsewhere/key" in whole.keys()  # noqa: SIM118
-
-
-def test_uploads_carry_no_checksums_that_other_servers_refuse(
-    s3_store: S3Store, make_file: MakeFile
-) -> None:
-    sent: list[set[str]] = []
-
-    def record(request: Any, **_: object) -> None:
-        sent.append({name.lower() for name in request.headers})
-
-    events: Any = s3_store._client.meta.events  # pyright: ignore[reportPrivateUsage]
-    events.register("before-send.s3", record)
-    for size in (1, EIGHT_MIB + 1):
-        s3_store.put("key", make_file(bytes(size)), "text/plain")
-    assert len(sent) > 2
-    assert not {name for names in sent for name in names if "checksum" in name or "trailer" in name}
-
-
-def test_the_test_server_checks_presigned_requests(
-    s3: S3Server, s3_store: S3Store, make_file: MakeFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    s3_store.put("page", make_file(b"page"), "text/plain")
-    s3_store.put("other", make_file(b"other"), "text/plain")
-    key = s3_store._name("page")  # pyright: ignore[reportPrivateUsage]
-
-    def presigned() -> str:
-        with closing(s3.client()) as client:
-            return client.generate_presigned_url(
-                "get_object", Params={"Bucket": BUCKET, "Key": key}, ExpiresIn=60
-            )
-
-    url = presigned()
-    assert httpx.get(url).content == b"page"
-    assert httpx.get(url.replace("page", "other")).status_code == 403
-    assert httpx.get(url.replace("X-Amz-Expires=60", "X-Amz-Expires=600")).status_code == 403
-    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
-    monkeypatch.setattr("botocore.auth.get_current_datetime", lambda: yesterday)
-    assert httpx.get(presigned()).status_code == 403

@@ -1,5 +1,6 @@
 """The command line: what it does, and how it refuses."""
 
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -180,6 +181,44 @@ def status(run: Run) -> str:
     return run("projections", "status").done()
 
 
+def test_what_a_policy_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute("INSERT INTO projections.policies VALUES ('people.greet', 2)")
+        connection.execute(
+            "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
+            " VALUES ('people.greet', 1, 'person-p1', 'broken')"
+        )
+        shown = on_site("policies", "status").done()
+        assert re.search(r"people\.greet +│ 2 +│ 4 +│ 1 ", shown)
+        for names in ((), ("people.greet",)):
+            connection.execute("UPDATE projections.policy_dead_letters SET retry = false")
+            assert on_site("policies", "retry", *names).done() == "1"
+            marked = connection.execute("SELECT retry FROM projections.policy_dead_letters")
+            assert marked.fetchall() == [(True,)]
+        assert on_site("policies", "retry", "people.wave").done() == "0"
+
+
+def test_a_job_that_was_given_up_is_shown_and_queued_again(on_site: Run, database: Database):
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute("SET search_path TO jobs")
+        connection.execute(
+            "INSERT INTO jobs.procrastinate_jobs (id, queue_name, task_name, status) VALUES"
+            " (7, 'default', 'people.Greet', 'failed'), (8, 'default', 'people.Wave', 'failed'),"
+            " (9, 'default', 'people.Wave', 'todo')"
+        )
+        connection.execute("INSERT INTO jobs.errors VALUES (7, 'the [/post] is closed')")
+        shown = on_site("jobs", "status").done()
+        assert re.search(r"people\.Wave +│ todo +│ 1 ", shown)
+        assert re.search(r"people\.Wave +│ failed +│ 1 ", shown)
+        assert re.search(r" 7 +│ people\.Greet +│ the \[/post\] is closed ", shown)
+        assert on_site("jobs", "retry", "9").done() == "0"
+        assert on_site("jobs", "retry", "7").done() == "1"
+        waiting = "SELECT id FROM jobs.procrastinate_jobs WHERE status = 'todo' ORDER BY id"
+        assert connection.execute(waiting).fetchall() == [(7,), (9,)]
+        assert on_site("jobs", "retry").done() == "1"
+        assert connection.execute(waiting).fetchall() == [(7,), (8,), (9,)]
+
+
 def test_migrating_again_changes_nothing(on_site: Run, database: Database):
     on_site("migrate").done()
     assert status(on_site) == status(on_site)
@@ -224,6 +263,13 @@ def test_a_folder_where_no_site_ever_was_is_named(run: Run, folder: Path):
 )
 def test_a_wrong_setting_is_named_in_a_line(run: Run, settings: dict[str, str], refusal: str):
     assert run("projector", **settings).refused() == refusal
+
+
+@pytest.mark.parametrize("part", ["api", "projector", "worker"])
+def test_a_process_that_cannot_run_leaves_logging_alone(run: Run, part: str):
+    before = list(logging.root.handlers)
+    run(part).refused()
+    assert logging.root.handlers == before
 
 
 def test_a_setting_can_stand_in_a_file(tmp_path: Path):

@@ -3,13 +3,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import psycopg
 import pytest
-from procrastinate import App, PsycopgConnector
-from psycopg import AsyncConnection, Connection
-from psycopg.conninfo import make_conninfo
+from procrastinate import RetryStrategy
+from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
@@ -17,12 +15,10 @@ from commands.catalogue import (
     ApproveChapter,
     DeleteChapter,
     ProcessArchive,
-    RefuseChapter,
     RejectChapter,
 )
-from commands.kernel import POLICIES, Command, Origin
-from commands.people import BanPerson
-from domain.catalogue import ChapterRefused, Finding
+from commands.kernel import Command, Origin
+from domain.catalogue import ChapterProcessed, ChapterRefused
 from domain.people import PersonBanned
 from ingest import samples
 from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
@@ -30,106 +26,13 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from runtime import worker
-from runtime.reactions import DeferJobs, Deferred, Reactions
+from runtime.jobs import JobCount, count_jobs, given_up_jobs, retry_jobs
 from runtime.settings import Settings
-from runtime.worker import deferral
-from tests.database import Database
-from tests.processes import open_folder, until
+from tests.drawings import picture
+from tests.processes import until
 from tests.workshop import Workshop
 
 PROCESS = "catalogue.ProcessArchive"
-
-
-@pytest.fixture
-def place(database: Database) -> Iterator[Workshop]:
-    with open_folder() as folder:
-        place = Workshop(database, folder)
-        place.open()
-        yield place
-        place.close()
-
-
-def jobs_dsn(place: Workshop) -> str:
-    return make_conninfo(place.database.app, options="-c search_path=jobs")
-
-
-def new_queue(place: Workshop) -> App:
-    return App(connector=PsycopgConnector(conninfo=jobs_dsn(place), min_size=1, max_size=2))
-
-
-def react(place: Workshop, defer: DeferJobs) -> None:
-    """React, in a process of its own so to say, to all that is new."""
-
-    async def step() -> None:
-        reactions = Reactions(place.database.app, place.bus, list(POLICIES.values()), defer)
-        async with await AsyncConnection.connect(jobs_dsn(place), autocommit=True) as connection:
-            await reactions.open(connection)
-            while await reactions.step(connection):
-                pass
-
-    place.do(step())
-
-
-def queued(place: Workshop) -> DeferJobs:
-    return deferral(new_queue(place))
-
-
-class Crash(Exception):
-    """The worker dies here."""
-
-
-def refuse_as_malicious(place: Workshop, chapter: str) -> None:
-    finding = Finding("overlapping_entries")
-    place.ask(RefuseChapter(chapter_id=chapter, findings=(finding,), malicious=True))
-
-
-def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(place: Workshop):
-    refuse_as_malicious(place, place.upload(1))
-
-    async def crash(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
-        await queued(place)(connection, jobs)
-        raise Crash
-
-    for _ in range(2):
-        with pytest.raises(Crash):
-            react(place, crash)
-        assert place.jobs() == []
-        assert place.query("SELECT DISTINCT position FROM projections.policies") == [(0,)]
-    react(place, queued(place))
-    react(place, queued(place))
-    ((refused_at, _, refused),) = place.events(ChapterRefused)
-    ((_, command_id, banned),) = place.events(PersonBanned)
-    assert command_id == f"policy:people.ban_malicious_uploader:{refused_at}:0"
-    assert banned.reason == f"hostile archive (overlapping_entries): {refused.chapter_id}"
-    assert [name for name, _, _ in place.jobs()] == [PROCESS, "catalogue.DiscardArchive"]
-
-
-def test_jobs_and_bookmark_are_written_together(place: Workshop):
-    place.upload(1)
-
-    async def be_cut_off(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
-        await queued(place)(connection, jobs)
-        with psycopg.connect(place.database.superuser) as superuser:
-            superuser.execute(
-                "SELECT pg_terminate_backend(%s, 10000)", (connection.info.backend_pid,)
-            )
-
-    with pytest.raises(psycopg.OperationalError):
-        react(place, be_cut_off)
-    assert place.jobs() == []
-    react(place, queued(place))
-    react(place, queued(place))
-    assert [name for name, _, _ in place.jobs()] == [PROCESS]
-
-
-def test_a_policy_that_says_something_else_than_before_does_not_act_twice(place: Workshop):
-    refuse_as_malicious(place, place.upload(1))
-    ((refused_at, _, _),) = place.events(ChapterRefused)
-    before = BanPerson(person_id="ana", reason="what the policy said before it was changed")
-    place.ask(before, key=f"policy:people.ban_malicious_uploader:{refused_at}:0")
-    react(place, queued(place))
-    ((_, _, banned),) = place.events(PersonBanned)
-    assert banned.reason == before.reason
 
 
 def test_an_honest_archive_becomes_pages_that_wait_for_a_decision(place: Workshop):
@@ -209,16 +112,30 @@ def test_a_job_of_a_worker_that_died_is_taken_up_again(
 ):
     monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
     chapter = place.upload(1)
-    react(place, queued(place))
+    place.react()
     place.do(die_with_a_job(place))
     assert [status for _, _, status in place.jobs()] == ["doing"]
     with place.at_work():
         until(lambda: place.status(chapter) == "pending" and place.all_is_done())
 
 
+def test_a_job_whose_workers_die_again_and_again_is_given_up(
+    place: Workshop, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "HEARTBEAT_SECONDS", 0.1)
+    place.upload(1)
+    place.react()
+    place.query("UPDATE jobs.procrastinate_jobs SET attempts = %s", worker.RETRY.max_attempts)
+    place.do(die_with_a_job(place))
+    with place.at_work():
+        until(lambda: given_up_jobs(place.database.app) != [])
+    (job,) = given_up_jobs(place.database.app)
+    assert (job.kind, job.error) == (PROCESS, "WorkerDied()")
+
+
 async def die_with_a_job(place: Workshop) -> None:
     """Fetch a job, and never be heard of again."""
-    async with new_queue(place).open_async() as queue:
+    async with place.queue().open_async() as queue:
         worker_id = await queue.job_manager.register_worker()
         assert await queue.job_manager.fetch_job(queues=None, worker_id=worker_id)
     place.query(
@@ -245,20 +162,24 @@ class InterruptedStore(DirectoryStore):
         return reader
 
 
-def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(
-    place: Workshop, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def failing(place: Workshop, monkeypatch: pytest.MonkeyPatch) -> Event:
+    """The worker's blob store fails while this is set, which it is at first."""
     failing = Event()
     failing.set()
 
     def fail() -> None:
         if failing.is_set():
-            raise BlobStoreUnavailable("the disk is gone")
+            raise BlobStoreUnavailable("the disk [is gone]")
 
     def open_store(_: Settings) -> BlobStore:
         return InterruptedStore(place.blob_dir, fail)
 
     monkeypatch.setattr(worker, "open_store", open_store)
+    return failing
+
+
+def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(place: Workshop, failing: Event):
     chapter = place.upload(1)
     with place.at_work():
         until(lambda: place.query("SELECT 1 FROM jobs.procrastinate_jobs WHERE attempts > 0") != [])
@@ -266,6 +187,39 @@ def test_while_the_blob_store_fails_a_job_is_tried_again_and_again(
         assert place.status(chapter) == "processing"
         failing.clear()
         until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+
+
+def test_a_job_that_was_given_up_is_shown_with_its_error_and_retried_when_asked(
+    place: Workshop, failing: Event, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "RETRY", RetryStrategy(max_attempts=1))
+    dsn = place.database.app
+    chapter = place.upload(1)
+    with place.at_work():
+        until(lambda: given_up_jobs(dsn) != [])
+        (job,) = given_up_jobs(dsn)
+        error = "BlobStoreUnavailable('the disk [is gone]')"
+        assert (job.kind, job.error) == (PROCESS, error)
+        assert count_jobs(dsn) == [JobCount(PROCESS, "failed", 1)]
+        assert retry_jobs(dsn, job.id + 1) == 0
+        assert retry_jobs(dsn, job.id) == 1
+        again = "SELECT 1 FROM jobs.procrastinate_jobs WHERE status = 'failed' AND attempts > 2"
+        until(lambda: place.query(again) != [])
+        assert given_up_jobs(dsn) == [job]
+        failing.clear()
+        assert retry_jobs(dsn) == 1
+        until(lambda: place.status(chapter) == "pending" and place.all_is_done())
+    assert (count_jobs(dsn), place.query("TABLE jobs.errors")) == ([], [])
+
+
+def test_reports_are_told_apart_when_the_jobs_tables_were_made_anew(place: Workshop):
+    with place.at_work():
+        first = place.upload(1)
+        until(lambda: place.status(first) == "pending" and place.all_is_done())
+        with psycopg.connect(place.database.superuser) as superuser:
+            superuser.execute("TRUNCATE jobs.procrastinate_jobs RESTART IDENTITY CASCADE")
+        second = place.upload(2)
+        until(lambda: place.status(second) == "pending" and place.all_is_done())
 
 
 @pytest.fixture
@@ -281,7 +235,7 @@ def examine(place: Workshop) -> Iterator[Callable[..., None]]:
             ingest = ChapterIngest(place.bus, store, references, decoders, scratch)
             archive = place.chapter(chapter).archive
             job = ProcessArchive(chapter_id=chapter, archive=archive)
-            place.do(ingest.process(job, f"of-{chapter}", Origin(1, "of-the-test")))
+            place.do(ingest.process(job, Origin(1, "of-the-test", f"of-{chapter}", 0)))
 
         yield examine
 
@@ -330,6 +284,19 @@ def test_a_job_taken_up_again_after_its_chapter_was_deleted_leaves_no_pages(
     place.store.delete(place.chapter(chapter).archive)
     examine(chapter)
     assert place.blobs() == (set(), set())
+
+
+def test_a_job_that_reads_otherwise_when_it_is_taken_up_again_reports_once(
+    place: Workshop, examine: Callable[..., None], tmp_path: Path
+):
+    chapter = place.upload(1, 2)
+    examine(chapter)
+    other = tmp_path / "other.zip"
+    other.write_bytes(samples.pack_archive([("1.jpg", picture(3))]))
+    place.store.put(place.chapter(chapter).archive, other, "application/zip")
+    examine(chapter)
+    assert place.status(chapter) == "pending"
+    assert [processed.page_count for _, _, processed in place.events(ChapterProcessed)] == [2]
 
 
 def test_a_job_taken_up_again_after_its_chapter_was_approved_changes_nothing(

@@ -1,7 +1,7 @@
 """A worker in this process, and the chapters that it works on."""
 
 import asyncio
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from itertools import count
 from pathlib import Path
@@ -10,19 +10,23 @@ from typing import Any, LiteralString, TypeVar
 from uuid import uuid4
 
 import psycopg
+from procrastinate import App, PsycopgConnector
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
 
 from commands.bus import Bus, Envelope
 from commands.catalogue import CreateSeries, UploadChapter
-from commands.kernel import SYSTEM, Command
+from commands.kernel import POLICIES, SYSTEM, Command, PolicySpec
 from commands.people import CreateAccount
 from domain.catalogue import Chapter, archive_key
 from domain.kernel import RECORDED_COLUMNS, Event, recorded
 from domain.people import Role
 from ingest import samples
 from ingest.blobs import DirectoryStore
+from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
-from runtime.worker import run_worker
+from runtime.worker import deferral, run_worker
 from tests.database import MASTER_KEY, Database
 from tests.drawings import picture
 
@@ -46,6 +50,7 @@ class Workshop:
         self.store = DirectoryStore(self.blob_dir)
         self._folder = folder
         self._numbers = count(1)
+        self._jobs_dsn = make_conninfo(database.app, options="-c search_path=jobs")
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever)
         self._stack = AsyncExitStack()
@@ -56,10 +61,7 @@ class Workshop:
         self.bus = self.do(self._open_bus())
         for name, role in PEOPLE.items():
             self.ask(CreateAccount(person_id=name, username=name, roles=(role,)))
-        self.series = self.ask(
-            CreateSeries(title="One", kind="manga", status="ongoing", rating="safe", language="en"),
-            by="ana",
-        )
+        self.series = self.new_series("One")
 
     def close(self) -> None:
         self.do(self._stack.aclose())
@@ -78,6 +80,13 @@ class Workshop:
     def ask(self, command: Command, by: str = SYSTEM, key: str | None = None) -> str:
         """Issue a command; the id of what it made."""
         return self.do(self.bus.handle(command, Envelope(actor=by, command_id=key))).id
+
+    def new_series(self, title: str) -> str:
+        """Make a series; its id."""
+        series = CreateSeries(
+            title=title, kind="manga", status="ongoing", rating="safe", language="en"
+        )
+        return self.ask(series, by="ana")
 
     def upload(self, *pictures: int, archive: bytes = b"") -> str:
         """Hand in a chapter of some of the drawn pages, or another archive; its id."""
@@ -140,6 +149,26 @@ class Workshop:
             " - coalesce((SELECT min(position) FROM projections.policies), 0)"
         )
         return (waiting, behind) == (0, 0)
+
+    def queue(self) -> App:
+        """The queue of the jobs, for this process."""
+        return App(connector=PsycopgConnector(conninfo=self._jobs_dsn, min_size=1, max_size=2))
+
+    async def defer(self, connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
+        """Put jobs on the queue."""
+        await deferral(self.queue())(connection, jobs)
+
+    def react(
+        self, defer: DeferJobs | None = None, policies: Iterable[PolicySpec] = POLICIES.values()
+    ) -> None:
+        """React, in a process of its own so to say, to all that is new."""
+        self.do(self._react(Reactions("", self.bus, list(policies), defer or self.defer)))
+
+    async def _react(self, reactions: Reactions) -> None:
+        async with await AsyncConnection.connect(self._jobs_dsn, autocommit=True) as connection:
+            await reactions.open(connection)
+            while await reactions.step(connection):
+                pass
 
     @contextmanager
     def at_work(self) -> Generator[None]:

@@ -110,7 +110,7 @@ async def _ingest(settings: Settings, archives: Sequence[Path]) -> float:
 
         async def process(job: ProcessArchive) -> None:
             async with free:
-                await ingest.process(job, new_id(), Origin(0, new_id()))
+                await ingest.process(job, Origin(0, new_id(), new_id(), 0))
 
         begun = time.perf_counter()
         await asyncio.gather(*map(process, jobs))
