@@ -11,6 +11,7 @@ reply that says it is ready, one conversation an image:
 Requests are lines of JSON; replies are two lengths, the JSON and the thumbnail.
 """
 
+import ctypes
 import json
 import resource
 import signal
@@ -19,9 +20,9 @@ import sys
 from io import BytesIO
 from math import ceil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
-from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import AvifImagePlugin, ExifTags, Image, ImageFile, JpegImagePlugin, PngImagePlugin, _webp
 from PIL.Image import Transpose
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF")
@@ -52,9 +53,20 @@ _TURNS = {
 }
 """What puts an image upright, by its EXIF orientation."""
 
+_decode_webp = ctypes.CDLL(_webp.__file__).WebPDecodeRGBAInto  # of the libwebp that Pillow uses
+_decode_webp.restype = ctypes.c_void_p
+_decode_webp.argtypes = (
+    ctypes.c_char_p,
+    ctypes.c_size_t,
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+)
+
 _MIB = 1024 * 1024
 _BASE_MEMORY = 64 * _MIB  # the interpreter, the libraries, a thumbnail
 _OPENING_MEMORY = 1280 * _MIB  # a WebP canvas of 128 million pixels, reserved but not touched
+_FINE_RATIO = 1.5  # what is left for the filter that sees the detail, and takes longer
 _BAND = 64
 """How many rows of a shrunk image are made at once."""
 
@@ -63,6 +75,8 @@ def decode_memory(image: ImageFile.ImageFile, file_bytes: int) -> int:
     """Estimate the bytes that decoding and shrinking an opened image take, before doing it."""
     pixels = image.width * image.height
     match image.format:
+        case "WEBP" if _is_still(image):
+            return 8 * pixels + file_bytes  # the image, and as much again where it is lossless
         case "WEBP":
             return 16 * pixels + 2 * file_bytes  # two canvases, the frame, the image
         case "AVIF":
@@ -91,15 +105,48 @@ def thumbnail(image: ImageFile.ImageFile) -> bytes:
     scale = min(THUMBNAIL_SIZE[0] / width, THUMBNAIL_SIZE[1] / height, 1)
     wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
     image.draft(None, (ceil(image.width * scale), ceil(image.height * scale)))
-    image.load()
-    width, height = image.width, min(image.height, ceil(height * image.width / width))
-    small = _shrunk(image, width, height, max(1, min(width // wanted[0], height // wanted[1]) // 2))
+    decoded = _decoded(image)
+    width, height = decoded.width, min(decoded.height, ceil(height * decoded.width / width))
+    factor = int(min(width / wanted[0], height / wanted[1]) / _FINE_RATIO)
+    small = _shrunk(decoded, width, height, max(1, factor))
     small.thumbnail(wanted)
     if turn := _TURNS.get(orientation(image)):
         small = small.transpose(turn)
     file = BytesIO()
     small.save(file, "WEBP", quality=80, method=2, exif=b"", icc_profile=b"", xmp=b"")
     return file.getvalue()
+
+
+def _decoded(image: ImageFile.ImageFile) -> Image.Image:
+    if image.format == "WEBP" and _is_still(image):
+        return _decode_still(image)
+    image.load()
+    return image
+
+
+def _is_still(image: ImageFile.ImageFile) -> bool:
+    """Tell whether a WebP file is one picture, by the flag for animations in its first chunk."""
+    head = _content(image, 21)
+    return not (head[12:16] == b"VP8X" and head[20] & 2)
+
+
+def _decode_still(image: ImageFile.ImageFile) -> Image.Image:
+    """Decode a WebP picture straight into the memory of an image; Pillow would hold four of it."""
+    vars(image).pop("_decoder")  # two of the four
+    content, (width, height) = _content(image), image.size
+    pixels = bytearray(4 * width * height)
+    target = (ctypes.c_char * len(pixels)).from_buffer(pixels)
+    if not _decode_webp(content, len(content), target, len(pixels), 4 * width):
+        raise OSError("broken WebP data")
+    mode = "RGBX" if image.mode == "RGB" else "RGBA"
+    return Image.frombuffer(mode, image.size, pixels, "raw", mode, 0, 1)
+
+
+def _content(image: ImageFile.ImageFile, length: int = -1) -> bytes:
+    """Read an opened file again from its beginning."""
+    file = cast("IO[bytes]", image.fp)
+    file.seek(0)
+    return file.read(length)
 
 
 def orientation(image: ImageFile.ImageFile) -> int:
@@ -110,7 +157,7 @@ def orientation(image: ImageFile.ImageFile) -> int:
         return 1
 
 
-def _shrunk(image: ImageFile.ImageFile, width: int, height: int, factor: int) -> Image.Image:
+def _shrunk(image: Image.Image, width: int, height: int, factor: int) -> Image.Image:
     """Shrink the top of an image by a whole factor, band by band: never a second full copy."""
     mode = image.mode
     if mode not in ("L", "RGB", "RGBA"):

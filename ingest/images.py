@@ -22,7 +22,7 @@ SNIFFED_BYTES = 512
 """How much of a file's start is enough to tell its type."""
 
 STRIP_PIXELS = 800 * 15_000
-"""A webtoon strip; as many pixels are accepted in every format."""
+"""A webtoon strip; as many pixels are accepted in every format, unless they are animated."""
 
 _ARCHIVES = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"Rar!\x1a\7", b"7z\xbc\xaf\x27\x1c",
              b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"MSCF")  # fmt: skip
@@ -35,7 +35,8 @@ _IMAGES = (
     (b"GIF89a", "image/gif"),
 )
 
-_DECODE_MEMORY = 96 * MIB  # of one image beyond a strip's pixels: 4000 x 6000 in colour
+_STRIP_MEMORY = 128 * MIB  # of one image of a strip's pixels
+_DECODE_MEMORY = 96 * MIB  # of one image beyond them: 4000 x 6000 in colour
 _SHARED_MEMORY = 112 * MIB  # of all images that are being decoded
 _BOMB_FILE = MIB  # a smaller file of over 128 million pixels was made to flood
 _START_SECONDS = 60  # a loaded machine may take a while to start a decoder
@@ -177,8 +178,8 @@ class _Decoder:
             self._ready = True
         self._send({"path": str(path)})
         header, _ = self._receive(path, self._seconds)
-        pixels = header.width * header.height
-        if pixels > STRIP_PIXELS and header.memory > _DECODE_MEMORY:
+        strip = header.width * header.height <= STRIP_PIXELS
+        if header.memory > (_STRIP_MEMORY if strip else _DECODE_MEMORY):
             self._send({"memory": 0})
             raise ImageRefused("image_too_large", f"{header.width} x {header.height} pixels")
         with budget.reserved(header.memory):

@@ -1,6 +1,7 @@
 """How read models and queries are declared."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform
 from urllib.parse import urlencode
 
@@ -165,13 +166,19 @@ class Query(Struct, metaclass=QueryMeta):
     def address(self, path: str, **changes: Any) -> str:
         """The address of this question with some parameters changed."""
         given = {
-            info.name: value
-            for info in struct_fields(type(self))
-            if (value := getattr(self, info.name)) != info.default
-            and f"{{{info.name}}}" not in QUERIES[type(self)].path
+            name: value
+            for name, default in _parameters(type(self)).items()
+            if (value := getattr(self, name)) != default
         }
         plain = to_builtins(given | changes)
         return f"{path}?{urlencode(plain, doseq=True)}"
+
+
+@cache
+def _parameters(query: type[Query]) -> Mapping[str, Any]:
+    """The parameters of a query's address, and what they are where they are not given."""
+    path = QUERIES[query].path
+    return {f.name: f.default for f in struct_fields(query) if f"{{{f.name}}}" not in path}
 
 
 PageNumber = Annotated[int, Meta(ge=1, le=100_000, description="Which page, from 1")]
@@ -190,7 +197,11 @@ class ListQuery(Query):
         """The filters that were given, by name."""
         plain = ("page", "page_size", "ordering")
         given = {name: getattr(self, name) for name in self.__struct_fields__}
-        return {name: value for name, value in given.items() if name not in plain and value}
+        return {
+            name: value
+            for name, value in given.items()
+            if name not in plain and value not in ("", ())
+        }
 
     def answer_page(self, asked: Asked, count: int, results: Iterable[bytes]) -> bytes:
         """`{count, next, previous, results, filters_applied}` around results encoded before."""

@@ -1,7 +1,8 @@
 """What staff and uploaders see: the queue of pending chapters, and one's own uploads."""
 
 from datetime import datetime
-from typing import Any, Literal
+from functools import cache
+from typing import Any, Literal, LiteralString
 
 from msgspec import Struct, json
 from msgspec.structs import replace
@@ -192,34 +193,32 @@ def _decided(row: UploadRow, recorded: Recorded, **changes: Any) -> UploadRow:
     return replace(row, decided_by=recorded.actor, item=item)
 
 
-_SCHEMA = sql.Identifier(Moderation.schema())
-
-_NAMED = sql.SQL(
-    "SELECT u.item, s.name, p.name, d.name FROM {0}.uploads u"
-    " JOIN {0}.series_names s ON s.id = u.series_id"
-    " LEFT JOIN {0}.person_names p ON p.id = u.uploaded_by"
-    " LEFT JOIN {0}.person_names d ON d.id = u.decided_by"
-).format(_SCHEMA)
-
-
 async def _uploads(
-    asked: Asked, query: ListQuery, where: sql.Composable, order: str, values: dict[str, Any]
+    asked: Asked, query: ListQuery, where: LiteralString, order: str, values: dict[str, Any]
 ) -> bytes:
     """A page of uploads that meet a condition."""
-    counted = await asked.connection.execute(
-        sql.SQL("SELECT count(*) FROM {}.uploads u WHERE {}").format(_SCHEMA, where), values
-    )
-    (count,) = await one(counted)
-    direction = sql.SQL("DESC" if order.startswith("-") else "ASC")
+    counting, reading = _statements(where, descending=order.startswith("-"))
+    (count,) = await one(await asked.connection.execute(counting, values))
     offset = (query.page - 1) * query.page_size
     cursor = await asked.connection.execute(
-        sql.SQL("{} WHERE {} ORDER BY u.position {} LIMIT %(limit)s OFFSET %(offset)s").format(
-            _NAMED, where, direction
-        ),
-        values | {"limit": query.page_size, "offset": offset},
-        binary=True,
+        reading, values | {"limit": query.page_size, "offset": offset}, binary=True
     )
     return query.answer_page(asked, count, [_named(*row) for row in await cursor.fetchall()])
+
+
+@cache
+def _statements(where: LiteralString, *, descending: bool) -> tuple[bytes, bytes]:
+    """What counts uploads, and what reads a page of them with today's names."""
+    schema, condition = sql.Identifier(Moderation.schema()), sql.SQL(where)
+    counting = sql.SQL("SELECT count(*) FROM {}.uploads u WHERE {}").format(schema, condition)
+    reading = sql.SQL(
+        "SELECT u.item, s.name, p.name, d.name FROM {0}.uploads u"
+        " JOIN {0}.series_names s ON s.id = u.series_id"
+        " LEFT JOIN {0}.person_names p ON p.id = u.uploaded_by"
+        " LEFT JOIN {0}.person_names d ON d.id = u.decided_by"
+        " WHERE {1} ORDER BY u.position {2} LIMIT %(limit)s OFFSET %(offset)s"
+    ).format(schema, condition, sql.SQL("DESC" if descending else "ASC"))
+    return counting.as_bytes(), reading.as_bytes()
 
 
 def _named(item: bytes, series: bytes, uploader: bytes | None, decider: bytes | None) -> bytes:
@@ -241,13 +240,13 @@ class ModerationQueue(ListQuery):
     ordering: Literal["uploaded_at", "-uploaded_at"] = "uploaded_at"
 
     async def answer(self, asked: Asked) -> bytes:
-        conditions = [sql.SQL("u.status = 'pending'")]
+        where: LiteralString = "u.status = 'pending'"
         if self.series_id:
-            conditions.append(sql.SQL("u.series_id = %(series_id)s"))
+            where += " AND u.series_id = %(series_id)s"
         if self.uploaded_by:
-            conditions.append(sql.SQL("u.uploaded_by = %(uploaded_by)s"))
+            where += " AND u.uploaded_by = %(uploaded_by)s"
         values = {"series_id": self.series_id, "uploaded_by": self.uploaded_by}
-        return await _uploads(asked, self, sql.SQL(" AND ").join(conditions), self.ordering, values)
+        return await _uploads(asked, self, where, self.ordering, values)
 
 
 @query(get="/me/uploads", model=Moderation, signed_in=True, returns=Upload)
@@ -258,8 +257,8 @@ class MyUploads(ListQuery):
     ordering: Literal["uploaded_at", "-uploaded_at"] = "-uploaded_at"
 
     async def answer(self, asked: Asked) -> bytes:
-        conditions = [sql.SQL("u.uploaded_by = %(viewer)s")]
+        where: LiteralString = "u.uploaded_by = %(viewer)s"
         if self.status:
-            conditions.append(sql.SQL("u.status = ANY(%(status)s)"))
+            where += " AND u.status = ANY(%(status)s)"
         values = {"viewer": asked.viewer.id, "status": list(self.status)}
-        return await _uploads(asked, self, sql.SQL(" AND ").join(conditions), self.ordering, values)
+        return await _uploads(asked, self, where, self.ordering, values)

@@ -21,7 +21,7 @@ from tests.zipwriter import (
     write_zip,
 )
 
-__all__ = ["HONEST", "HOSTILE", "large_chapter"]
+__all__ = ["HONEST", "HOSTILE", "STRIPS", "large_chapter"]
 
 Builder = Callable[[Path], Path]
 
@@ -127,6 +127,27 @@ HONEST: dict[str, Builder] = {
     ),
 }
 """Archives that must be accepted."""
+
+
+def _scanned_strips(kind: str, mode: str, **options: object) -> Builder:
+    def build(path: Path) -> Path:
+        file = BytesIO()
+        Image.effect_noise((800, 15_000), 20).convert(mode).save(file, kind, **options)
+        strip = file.getvalue()
+        return write_zip(path, [Member(f"{n}.{kind.lower()}", strip, 0) for n in (1, 2, 3, 4)])
+
+    return build
+
+
+STRIPS: dict[str, Builder] = {
+    "lossy WebP": _scanned_strips("WEBP", "RGB", method=0),
+    "lossless WebP": _scanned_strips("WEBP", "RGB", lossless=True, quality=0, method=0),
+    "WebP with alpha": _scanned_strips("WEBP", "RGBA", method=0),
+    "PNG": _scanned_strips("PNG", "RGBA", compress_level=1),
+    "progressive JPEG": _scanned_strips("JPEG", "RGB", progressive=True, subsampling=0),
+    "AVIF": _scanned_strips("AVIF", "RGB", speed=10),
+}
+"""Archives of webtoon strips of 800 x 15000 with the grain of a scan."""
 
 
 def large_chapter(path: Path, count: int = 375) -> Path:

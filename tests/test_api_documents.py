@@ -34,6 +34,8 @@ ROUTES = {
     "POST /chapters/{chapter_id}/rejection",
     "GET /chapters/{chapter_id}/images/{name}",
     "GET /moderation/queue",
+    "GET /moderation/series",
+    "GET /me/series",
     "GET /me/uploads",
     "GET /audit/events",
     "GET /audit/streams/{stream}",

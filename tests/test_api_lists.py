@@ -70,7 +70,13 @@ def test_beyond_the_end_there_is_nothing(site: Site, shelf: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "by"),
-    [("/series", "anonymous"), ("/moderation/queue", "moderator"), ("/me/uploads", "uploader")],
+    [
+        ("/series", "anonymous"),
+        ("/me/series", "uploader"),
+        ("/moderation/series", "moderator"),
+        ("/moderation/queue", "moderator"),
+        ("/me/uploads", "uploader"),
+    ],
 )
 @pytest.mark.parametrize(
     ("parameter", "values"),
@@ -211,6 +217,63 @@ def test_the_queue_is_filtered_and_begins_with_the_longest_waiting(site: Site) -
     assert [one["id"] for one in by_other["results"]] == [foreign]
     page = site.get("moderator", "/moderation/queue", series_id=series, page_size=2, page=2)
     assert [one["id"] for one in page["results"]] == chapters[2:]
+
+
+def test_unpublished_series_wait_for_moderators_the_longest_waiting_first(site: Site) -> None:
+    category = f"Waiting {uuid4().hex}"
+    first, second, third = (site.series(published=False, categories=[category]) for _ in range(3))
+    site.ask("moderator", "POST", f"/series/{second}/publication")
+    site.ask("uploader", "PATCH", f"/series/{first}", status="hiatus")
+
+    def listed(**asked: Any) -> list[tuple[str, bool]]:
+        page = site.get("moderator", "/moderation/series", category=category, **asked)
+        assert page["count"] >= len(page["results"])
+        assert page["filters_applied"]["published"] == (asked.get("published") == "true")
+        return [(one["id"], one["published"]) for one in page["results"]]
+
+    assert listed() == [(first, False), (third, False)]
+    assert listed(published="false", ordering="-updated_at") == [(first, False), (third, False)]
+    assert listed(published="false", page_size=1, page=2) == [(third, False)]
+    assert listed(published="false", status="ongoing") == [(third, False)]
+    assert listed(published="true") == [(second, True)]
+    answer = site.client("moderator").get("/moderation/series?published=perhaps")
+    assert refused(answer, 400, "validation_failed")["field_errors"].keys() == {"published"}
+
+
+def test_the_addresses_of_other_pages_keep_what_was_asked(site: Site) -> None:
+    category = f"Waiting {uuid4().hex}"
+    for _ in range(3):
+        site.series(categories=[category])
+    asked = {"category": category, "published": "true", "page_size": 2, "ordering": "title"}
+    page = site.get("moderator", "/moderation/series", **asked)
+    rest = site.client("moderator").get(site.url + page["next"]).json()
+    assert (page["count"], rest["count"], len(rest["results"])) == (3, 3, 1)
+    assert all(one["published"] for one in page["results"] + rest["results"])
+
+
+def test_ones_own_series_are_found_again_published_or_not(site: Site) -> None:
+    newcomer = site.newcomer("uploader")
+    assert site.get(newcomer.username, "/me/series")["count"] == 0
+    first = site.series(newcomer.username, published=False, title="Night", kind="manhwa")
+    second = site.series(newcomer.username, title="Day", categories=["Drama"])
+    third = site.series(newcomer.username, published=False, title="Dawn")
+
+    def listed(**asked: Any) -> list[str]:
+        page = site.get(newcomer.username, "/me/series", **asked)
+        assert page["filters_applied"] == {
+            name: value if name == "search" else [value]
+            for name, value in asked.items()
+            if name in ("search", "kind", "category")
+        }
+        return [one["id"] for one in page["results"]]
+
+    assert listed() == [third, second, first]
+    assert listed(ordering="title") == [third, second, first]
+    assert listed(ordering="created_at", page_size=2) == [first, second]
+    assert listed(ordering="created_at", page_size=2, page=2) == [third]
+    assert listed(search="d") == [third, second]
+    assert listed(kind="manhwa") == [first]
+    assert listed(category="drama") == [second]
 
 
 def test_uploads_are_filtered_by_status_and_begin_with_the_latest(site: Site) -> None:

@@ -202,6 +202,21 @@ def test_volumes_and_chapters_stand_in_order(site: Site) -> None:
     assert httpx.get(site.url + detail["cover_url"]).is_success
 
 
+def test_unpublished_series_are_listed_for_their_creator_and_moderators_alone(site: Site) -> None:
+    series = site.series(published=False)
+    for by in ("other", "moderator"):
+        listed = site.get(by, "/me/series", page_size=100)["results"]
+        assert series not in {one["id"] for one in listed}
+    assert site.get("uploader", "/me/series")["results"][0]["id"] == series
+    for by in STAFF:
+        waiting = site.get(by, "/moderation/series", ordering="-created_at")["results"]
+        assert waiting[0]["id"] == series
+    for by in ("reader", "uploader", "auditor"):
+        refused(site.client(by).get("/moderation/series"), 403, "permission_denied")
+    for path in ("/me/series", "/moderation/series"):
+        refused(site.anonymous.get(path), 401, "not_signed_in")
+
+
 def test_uploads_are_shown_to_their_uploader_alone(site: Site) -> None:
     chapter = site.upload(site.series())
     assert site.get("uploader", "/me/uploads")["results"][0]["id"] == chapter

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ingest.archive import ArchiveRefused, Limits, PreparedChapter, prepare_chapter
 from ingest.images import DecodedImage, DecoderPool
-from tests.archives import HONEST, HOSTILE, large_chapter
+from tests.archives import HONEST, HOSTILE, STRIPS, large_chapter
 from tests.drawings import pages
 from tests.zipwriter import Member, write_zip
 
@@ -204,3 +204,12 @@ def test_an_honest_archive_of_500_megabytes_stays_under_128(tmp_path: Path) -> N
     figures = _above_idle(tmp_path, [archive])["large.zip"]
     assert figures["accepted"]
     assert figures["above_idle"] < 128 * MIB
+
+
+def test_honest_strips_of_every_format_stay_under_128_megabytes(tmp_path: Path) -> None:
+    archives = [build(tmp_path / f"{name}.zip") for name, build in STRIPS.items()]
+    measured = _above_idle(tmp_path, archives)
+    assert len(measured) == len(STRIPS)
+    assert all(figures["accepted"] for figures in measured.values())
+    most = {name: figures["together_above_idle"] for name, figures in measured.items()}
+    assert {name: n for name, n in most.items() if n >= 128 * MIB} == {}

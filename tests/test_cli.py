@@ -168,8 +168,8 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
             "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
             " VALUES ('catalogue', 1, 1, 'series-s1', 'broken')"
         )
-        assert re.search(r"catalogue_1 +│ 0 +│ 6 +│ 1 ", status(on_site))
-        for name in ("catalogue", "catalogue_1"):
+        assert re.search(r"catalogue_2 +│ 0 +│ 6 +│ 1 ", status(on_site))
+        for name in ("catalogue", "catalogue_2"):
             connection.execute("UPDATE projections.dead_letters SET retry = false")
             assert on_site("projections", "retry", name).done() == "1"
             marked = connection.execute("SELECT retry FROM projections.dead_letters").fetchall()

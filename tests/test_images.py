@@ -15,7 +15,7 @@ from threading import Lock
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from ingest import decoder as decoder_program
 from ingest.images import DecodedImage, DecoderPool, ImageRefused, MemoryBudget, sniff
@@ -142,6 +142,52 @@ def test_a_turned_photograph_is_seen_upright(decoders: DecoderPool, tmp_path: Pa
         decoded = _decode(decoders, tmp_path, _saved(Image.new("RGB", (90, 40)), kind, exif=exif))
         assert (decoded.width, decoded.height) == (40, 90)
         assert _thumbnail_size(decoded) == (40, 90)
+
+
+WEBPS: dict[str, tuple[str, dict[str, object]]] = {
+    "lossy": ("RGB", {}),
+    "lossless": ("RGB", {"lossless": True}),
+    "lossy with alpha": ("RGBA", {}),
+    "lossless with alpha": ("RGBA", {"lossless": True}),
+    "with a profile": ("RGB", {"icc_profile": b"x" * 99}),
+    "animated": ("RGB", {"save_all": True, "append_images": [Image.new("RGB", (300, 500))]}),
+}
+
+
+@pytest.mark.parametrize("kind", WEBPS)
+def test_a_webp_looks_as_pillow_shows_it(kind: str, decoders: DecoderPool, tmp_path: Path) -> None:
+    mode, options = WEBPS[kind]
+    with Image.open(BytesIO(picture(1, "PNG", (300, 500)))) as drawn:
+        drawing = drawn.convert(mode)
+    if mode == "RGBA":
+        drawing.putalpha(100)
+    content = _saved(drawing, "WEBP", **options)
+    decoded = _decode(decoders, tmp_path, content)
+    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail, Image.open(BytesIO(content)) as image:
+        image.thumbnail(thumbnail.size)
+        assert thumbnail.mode == image.mode
+        difference = ImageChops.difference(thumbnail.convert("RGB"), image.convert("RGB"))
+    assert max(ImageStat.Stat(difference).mean) < 8
+
+
+def test_an_animation_of_one_frame_is_decoded(decoders: DecoderPool, tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (300, 500), colour) for colour in ("red", "blue")]
+    content = _saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
+    body = content[8 : content.rindex(b"ANMF")]
+    decoded = _decode(decoders, tmp_path, b"RIFF" + struct.pack("<I", len(body)) + body)
+    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail:
+        assert thumbnail.convert("RGB").getpixel((9, 9)) == pytest.approx((255, 0, 0), abs=5)
+
+
+def test_a_strip_passes_in_every_format_unless_it_is_animated(
+    decoders: DecoderPool, tmp_path: Path
+) -> None:
+    strip = Image.new("RGB", (800, 15_000), "white")
+    for kind in KINDS:
+        assert _decode(decoders, tmp_path, _saved(strip, kind)).height == 15_000
+    blue = Image.new("RGB", strip.size, "blue")
+    animation = _saved(strip, "WEBP", save_all=True, append_images=[blue])
+    assert _refusal(decoders, tmp_path, animation) == "image_too_large"
 
 
 def test_large_scans_pass_and_larger_do_not(decoders: DecoderPool, tmp_path: Path) -> None:

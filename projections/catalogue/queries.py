@@ -1,8 +1,10 @@
 """The questions about series and chapters."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Annotated, Any, Literal, LiteralString
 
-from msgspec import Meta, json
+from msgspec import Meta, Struct, json
 from msgspec.structs import replace
 from psycopg import AsyncConnection, sql
 
@@ -24,11 +26,36 @@ SeriesOrdering = Literal[
     "-chapter_count",
 ]
 
+_PUBLISHED: LiteralString = "published"
 
-@query(get="/series", model=Catalogue, returns=SeriesSummary)
-class ListSeries(ListQuery):
-    """List the published series."""
 
+class _Filter(Struct, frozen=True):
+    """What a series meets that passes, and how the statement takes the values that were given."""
+
+    condition: LiteralString
+    value: Callable[[Any], Any]
+
+
+def _casefolded(names: tuple[str, ...]) -> list[str]:
+    return [name.casefold() for name in names]
+
+
+def _beginnings(text: str) -> str:
+    return " & ".join(f"'{word}':*" for word in words(text))
+
+
+_FILTERS = {
+    "status": _Filter("status = ANY(%(status)s)", list),
+    "kind": _Filter("kind = ANY(%(kind)s)", list),
+    "rating": _Filter("rating = ANY(%(rating)s)", list),
+    "category": _Filter("categories @> %(category)s", _casefolded),
+    "search": _Filter(
+        "to_tsvector('simple', words) @@ to_tsquery('simple', %(search)s)", _beginnings
+    ),
+}
+
+
+class _SeriesList(ListQuery):
     search: Annotated[
         str, Meta(max_length=200, description="Beginnings of words in titles, aliases, creators")
     ] = ""
@@ -41,49 +68,83 @@ class ListSeries(ListQuery):
     ] = ()
     ordering: SeriesOrdering = "-updated_at"
 
-    async def answer(self, asked: Asked) -> bytes:
-        conditions, values = self._conditions()
-        where = sql.SQL(" AND ").join(conditions)
-        total = (
-            sql.SQL("count(*) FROM {}.series WHERE {}").format(_SCHEMA, where)
-            if values
-            else sql.SQL("total FROM {}.totals WHERE name = 'series'").format(_SCHEMA)
-        )
-        statement = sql.SQL(
-            "SELECT (SELECT {}), ARRAY(SELECT summary FROM {}.series WHERE {} ORDER BY {}"
-            " LIMIT %(limit)s OFFSET %(offset)s)"
-        ).format(total, _SCHEMA, where, _order(self.ordering))
-        offset = (self.page - 1) * self.page_size
+    async def _among(self, asked: Asked, scope: LiteralString) -> bytes:
+        """A page of the series that meet a condition, and the filters."""
+        given = {name: value for name in _FILTERS if (value := getattr(self, name))}
+        values = {name: _FILTERS[name].value(value) for name, value in given.items()}
         cursor = await asked.connection.execute(
-            statement, values | {"limit": self.page_size, "offset": offset}, binary=True
+            _page(scope, tuple(given), self.ordering, self.page_size, first=self.page == 1),
+            values | {"viewer": asked.viewer.id, "offset": (self.page - 1) * self.page_size},
+            binary=True,
         )
         count, summaries = await one(cursor)
         return self.answer_page(asked, count, summaries)
 
-    def _conditions(self) -> tuple[list[sql.Composable], dict[str, Any]]:
-        conditions: list[sql.Composable] = [sql.SQL("published")]
-        values: dict[str, Any] = {}
-        for name, given in (("status", self.status), ("kind", self.kind), ("rating", self.rating)):
-            if given:
-                conditions.append(
-                    sql.SQL("{} = ANY({})").format(sql.Identifier(name), sql.Placeholder(name))
-                )
-                values[name] = list(given)
-        if self.category:
-            conditions.append(sql.SQL("categories @> %(category)s"))
-            values["category"] = [category.casefold() for category in self.category]
-        if self.search:
-            conditions.append(
-                sql.SQL("to_tsvector('simple', words) @@ to_tsquery('simple', %(search)s)")
-            )
-            values["search"] = " & ".join(f"'{word}':*" for word in words(self.search))
-        return conditions, values
 
-
-def _order(ordering: SeriesOrdering) -> sql.Composed:
+@lru_cache(1_000)
+def _page(
+    scope: LiteralString,
+    filters: tuple[str, ...],
+    ordering: SeriesOrdering,
+    size: int,
+    *,
+    first: bool,
+) -> bytes:
+    """The statement for a page and the count of all; composing it takes longer than sending it."""
+    conditions: list[LiteralString] = [scope, *(_FILTERS[name].condition for name in filters)]
+    where = sql.SQL(" AND ").join(map(sql.SQL, conditions))
+    counted = (
+        sql.SQL("total FROM {}.totals WHERE name = 'series'").format(_SCHEMA)
+        if scope == _PUBLISHED and not filters
+        else sql.SQL("count(*) FROM {}.series WHERE {}").format(_SCHEMA, where)
+    )
     column = sql.Identifier(ordering.removeprefix("-"))
     direction = sql.SQL("DESC" if ordering.startswith("-") else "ASC")
-    return sql.SQL("{} {}, id {}").format(column, direction, direction)
+    # Written out, as the planner does not keep a plan for a limit that it cannot see.
+    offset = sql.SQL("0" if first else "%(offset)s")
+    statement = sql.SQL(
+        "SELECT (SELECT {}), ARRAY(SELECT summary FROM {}.series WHERE {} ORDER BY {} {}, id {}"
+        " LIMIT {} OFFSET {})"
+    ).format(counted, _SCHEMA, where, column, direction, direction, size, offset)
+    return statement.as_bytes()
+
+
+@query(get="/series", model=Catalogue, returns=SeriesSummary)
+class ListSeries(_SeriesList):
+    """List the published series."""
+
+    async def answer(self, asked: Asked) -> bytes:
+        return await self._among(asked, _PUBLISHED)
+
+
+@query(get="/me/series", model=Catalogue, signed_in=True, returns=SeriesSummary)
+class MySeries(_SeriesList):
+    """List the series that one created, published or not."""
+
+    async def answer(self, asked: Asked) -> bytes:
+        return await self._among(asked, "created_by = %(viewer)s")
+
+
+@query(get="/moderation/series", model=Catalogue, needs="moderation.read", returns=SeriesSummary)
+class ModerationSeries(_SeriesList):
+    """List the series that wait for publication, the longest waiting first."""
+
+    published: Annotated[bool, Meta(description="Those that are published instead")] = False
+    ordering: SeriesOrdering = "created_at"
+
+    async def answer(self, asked: Asked) -> bytes:
+        return await self._among(asked, _PUBLISHED if self.published else "NOT published")
+
+
+_SERIES = (
+    sql.SQL(
+        "SELECT detail, published, created_by FROM {0}.series WHERE id = %(key)s"
+        " UNION ALL SELECT detail, published, created_by FROM {0}.series"
+        " WHERE slug = %(key)s LIMIT 1"
+    )
+    .format(_SCHEMA)
+    .as_bytes()
+)
 
 
 @query(get="/series/{series}", model=Catalogue, returns=SeriesDetail)
@@ -93,15 +154,7 @@ class GetSeries(Query):
     series: str
 
     async def answer(self, asked: Asked) -> bytes:
-        cursor = await asked.connection.execute(
-            sql.SQL(
-                "SELECT detail, published, created_by FROM {0}.series WHERE id = %(key)s"
-                " UNION ALL SELECT detail, published, created_by FROM {0}.series"
-                " WHERE slug = %(key)s LIMIT 1"
-            ).format(_SCHEMA),
-            {"key": self.series},
-            binary=True,
-        )
+        cursor = await asked.connection.execute(_SERIES, {"key": self.series}, binary=True)
         row = await cursor.fetchone()
         if row is None:
             raise Missing("series")
@@ -111,6 +164,16 @@ class GetSeries(Query):
         raise Missing("series")
 
 
+_CHAPTER = (
+    sql.SQL(
+        "SELECT c.detail, c.status = 'approved' AND s.published, c.uploaded_by"
+        " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id WHERE c.id = %s"
+    )
+    .format(_SCHEMA)
+    .as_bytes()
+)
+
+
 @query(get="/chapters/{chapter_id}", model=Catalogue, returns=ChapterDetail)
 class GetChapter(Query):
     """Get a chapter with its pages; before approval only its uploader and moderators can."""
@@ -118,14 +181,7 @@ class GetChapter(Query):
     chapter_id: str
 
     async def answer(self, asked: Asked) -> bytes:
-        cursor = await asked.connection.execute(
-            sql.SQL(
-                "SELECT c.detail, c.status = 'approved' AND s.published, c.uploaded_by"
-                " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id WHERE c.id = %s"
-            ).format(_SCHEMA),
-            (self.chapter_id,),
-            binary=True,
-        )
+        cursor = await asked.connection.execute(_CHAPTER, (self.chapter_id,), binary=True)
         row = await cursor.fetchone()
         if row is None:
             raise Missing("chapter")
@@ -151,6 +207,17 @@ def _opened(detail: bytes, preview: str) -> bytes:
     return json.encode(replace(chapter, pages=pages))
 
 
+_IMAGE = (
+    sql.SQL(
+        "SELECT c.status = 'approved' AND s.published, c.uploaded_by"
+        " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id"
+        " WHERE c.id = %s AND %s = ANY(c.images)"
+    )
+    .format(_SCHEMA)
+    .as_bytes()
+)
+
+
 async def image_is_public(
     connection: AsyncConnection[Any], chapter_id: str, name: str, viewer: Viewer, *, opened: bool
 ) -> bool:
@@ -158,14 +225,7 @@ async def image_is_public(
 
     `opened` says that the viewer carries the chapter's preview signature.
     """
-    cursor = await connection.execute(
-        sql.SQL(
-            "SELECT c.status = 'approved' AND s.published, c.uploaded_by"
-            " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id"
-            " WHERE c.id = %s AND %s = ANY(c.images)"
-        ).format(_SCHEMA),
-        (chapter_id, name),
-    )
+    cursor = await connection.execute(_IMAGE, (chapter_id, name))
     row = await cursor.fetchone()
     if row is None:
         raise Missing("image")

@@ -69,6 +69,8 @@ class SeriesRow(Row, frozen=True, kw_only=True):
         "(chapter_count, id) WHERE published",
         "USING gin (categories) WHERE published",
         "USING gin (to_tsvector('simple', words)) WHERE published",
+        "(created_at, id) WHERE NOT published",
+        "(created_by, updated_at)",
     )
 
     fields: SeriesCreated
@@ -204,7 +206,7 @@ class Catalogue(ReadModel):
     """Series and chapters."""
 
     name = "catalogue"
-    version = 1
+    version = 2
     rows = (SeriesRow, ChapterRow)
     folds = (*Series.folds, *Chapter.folds)
 
