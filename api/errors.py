@@ -1,5 +1,6 @@
 """Every error as one envelope, in the reader's language."""
 
+import errno
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -8,7 +9,7 @@ from uuid import uuid4
 import psycopg
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.types import Scope
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
@@ -134,6 +135,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(504, "position_not_reached")
         case EventTooLarge():
             return Refusal(413, "too_large")
+        case InternalServerException(__cause__=OSError(errno=errno.ENAMETOOLONG)):
+            return Refusal(404, "not_found")  # Litestar asked for a file of this name
         case BlobNotFound():
             return Refusal(404, "not_found")
         case RangeNotSatisfiable():

@@ -24,4 +24,4 @@ def answering_heads(app: ASGIApp) -> ASGIApp:
 
 def with_head(allow: str) -> str:
     """The methods of an address as Litestar knows them, and HEAD beside GET."""
-    return allow.replace("GET", "GET, HEAD")
+    return allow if "HEAD" in allow else allow.replace("GET", "GET, HEAD")

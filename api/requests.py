@@ -1,11 +1,13 @@
 """What a request says, read as exactly what its route takes."""
 
 import re
+from collections.abc import AsyncGenerator
 from json import JSONDecoder
 from typing import Any
 from urllib.parse import parse_qsl
 
 from litestar import Request
+from litestar.exceptions import InternalServerException
 from msgspec import MsgspecError, Struct, ValidationError, json
 
 from api.errors import Refusal, field_problem
@@ -37,6 +39,13 @@ class ApiRequest(Request[Any, Any, Any]):
         except (MsgspecError, UnicodeDecodeError) as error:
             raise _malformed(str(error)) from error
         return said
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        try:
+            async for chunk in super().stream():
+                yield chunk
+        except InternalServerException as error:  # says so of a chunk that is none, too
+            raise _malformed("the body does not come to its end") from error
 
 
 async def read_parameters(request: ApiRequest) -> None:

@@ -99,7 +99,7 @@ async def receive_form(
                 if parser.closed:
                     break
     except MultipartError as error:
-        raise Refusal(400, "malformed", details={"problem": str(error)}) from error
+        raise Refusal(400, "malformed", details={"problem": str(error.args[0])}) from error
     if ARCHIVE not in form.seen:
         raise invalid(ARCHIVE, "value_missing")
     await file.finish()

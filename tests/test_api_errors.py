@@ -114,6 +114,14 @@ def test_a_body_beyond_a_megabyte_is_too_large(site: Site, path: str) -> None:
     refused(answer, 413, "too_large")
 
 
+def test_a_body_in_broken_pieces_is_malformed(site: Site) -> None:
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    request = site.begin("uploader", "POST", "/series", **headers)
+    request.send(b"no length\r\n{}\r\n0\r\n\r\n")
+    status, body = request.answer()
+    assert (status, body["error"]["code"]) == (400, "malformed")
+
+
 def test_a_command_without_a_body_takes_none(site: Site) -> None:
     series = site.series(published=False)
     for body in (b'{"force": true}', b"[]", b"x"):
@@ -264,7 +272,14 @@ def test_a_parameter_is_complained_about_in_the_readers_language(site: Site) -> 
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/series/a/b", "/series/a%2Fb", "/schema/assets/nothing.js"]
+    "path",
+    [
+        "/nothing",
+        "/series/a/b",
+        "/series/a%2Fb",
+        "/schema/assets/nothing.js",
+        "/schema/assets/" + "x" * 5_000,
+    ],
 )
 def test_an_address_that_leads_nowhere_is_not_found(site: Site, path: str) -> None:
     refused(site.anonymous.get(path), 404, "not_found")
@@ -273,7 +288,13 @@ def test_an_address_that_leads_nowhere_is_not_found(site: Site, path: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/series"), ("PUT", "/series"), ("POST", "/health"), ("GET", "/auth/login")],
+    [
+        ("DELETE", "/series"),
+        ("PUT", "/series"),
+        ("POST", "/health"),
+        ("GET", "/auth/login"),
+        ("PUT", "/schema/assets/a"),
+    ],
 )
 def test_a_method_that_an_address_does_not_have_is_refused(
     site: Site, method: str, path: str
