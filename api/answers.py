@@ -10,12 +10,16 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Answer(Struct, frozen=True):
-    """An encoded answer, and the change of its read model that it shows."""
+    """An encoded answer, and the change of its read model that it shows.
+
+    `packed` is the same body under gzip, once somebody has asked for it.
+    """
 
     model: type[ReadModel]
     changed: int
     body: bytes
     etag: bytes
+    packed: bytes = b""
 
 
 class AnswerCache:
@@ -39,4 +43,4 @@ class AnswerCache:
 
 
 def _size(query: bytes, answer: Answer) -> int:
-    return len(answer.body) + len(query) + 500
+    return len(answer.body) + len(answer.packed) + len(query) + 500

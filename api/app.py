@@ -4,11 +4,12 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import swagger_ui
-from litestar import Litestar
+from litestar import Litestar, Response, Router
 from litestar.config.compression import CompressionConfig
+from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, Schema, SecurityScheme
@@ -20,10 +21,12 @@ from litestar.static_files import (
 from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
-from api.commands import ApiRequest, command_routes
+from api.commands import command_routes
+from api.heads import answering_heads
 from api.metrics import Timed, count
-from api.middleware import CachedAnswers, ReadBodies, name_request
+from api.middleware import WORTH_PACKING, CachedAnswers, ReadBodies, name_request
 from api.queries import query_routes
+from api.requests import ApiRequest, read_parameters
 from api.site import Site
 from projections.kernel import API
 
@@ -58,7 +61,7 @@ def build_app(open_site: OpenSite) -> Litestar:
             app.state["site"] = site
             yield
 
-    return Litestar(
+    app = Litestar(
         route_handlers=[
             *command_routes(),
             *query_routes(),
@@ -79,13 +82,18 @@ def build_app(open_site: OpenSite) -> Litestar:
             ReadBodies(),
         ],
         before_send=[count, name_request],
-        compression_config=CompressionConfig(backend="gzip", exclude=["/images/"]),
+        compression_config=CompressionConfig(
+            backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]
+        ),
         openapi_config=_documentation(),
         plugins=[Tuples()],
         request_class=ApiRequest,
+        before_request=cast("Any", read_parameters),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
+    app.asgi_handler = answering_heads(app.asgi_handler)
+    return app
 
 
 class Tuples(OpenAPISchemaPlugin):
@@ -99,6 +107,13 @@ class Tuples(OpenAPISchemaPlugin):
         return Schema(type=OpenAPIType.ARRAY, items=items)
 
 
+def _not_found_as_elsewhere(response: Response[Any]) -> Response[Any]:
+    """Litestar has a page of its own for an address below the documentation's."""
+    if response.status_code == 404:
+        raise NotFoundException
+    return response
+
+
 def _documentation() -> OpenAPIConfig:
     """The OpenAPI document, and a page for it that loads nothing from outside."""
     assets = f"{SCHEMA}/assets"
@@ -107,6 +122,12 @@ def _documentation() -> OpenAPIConfig:
         version="0.1.0",
         description=HEADERS,
         path=SCHEMA,
+        openapi_router=Router(
+            SCHEMA,
+            route_handlers=[],
+            include_in_schema=False,
+            after_request=_not_found_as_elsewhere,
+        ),
         components=Components(
             security_schemes={
                 "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")

@@ -1,22 +1,23 @@
 """What is not plain about the catalogue: archives coming in, images going out."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any, cast
 
-from litestar import Request, Response, get, post, put
+from litestar import Response, get, post, put
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIMediaType, Operation, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
-from litestar.params import FromPath, QueryParameter
+from litestar.params import FromPath
 from litestar.response import Stream
-from msgspec import Struct, ValidationError, convert
+from msgspec import Meta, Struct
 
 from api.commands import Accepted, accepted, envelope_of, errors
-from api.errors import AnyRequest, Refusal, field_problem, refuse_nul
+from api.errors import AnyRequest, Refusal
 from api.identity import TENANT, viewer_of
-from api.queries import documented, names_entity
+from api.parameters import documenting, from_texts, schemas_of
+from api.queries import names_entity
+from api.requests import ApiRequest
 from api.site import Site, site_of
 from api.uploads import (
     MAX_ARCHIVE_BYTES,
@@ -59,41 +60,31 @@ class ChapterFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     language: Language | None = None
 
 
-@dataclass
-class UploadOperation(Operation):
-    """The documentation of the multipart form, which is parsed as it streams in."""
+class ImageParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which image, and what opens it."""
 
-    def __post_init__(self) -> None:
-        text = Schema(type=OpenAPIType.STRING)
-        form = Schema(
-            type=OpenAPIType.OBJECT,
-            required=["archive", "number"],
-            properties={
-                "archive": Schema(
-                    type=OpenAPIType.STRING,
-                    format=OpenAPIFormat.BINARY,
-                    description=f"A ZIP of images, at most {MAX_ARCHIVE_BYTES} bytes",
-                ),
-                "number": Schema(type=OpenAPIType.NUMBER, minimum=0, maximum=100_000),
-                "volume": Schema(type=OpenAPIType.INTEGER, minimum=0, maximum=10_000),
-                "title": text,
-                "language": text,
-            },
-        )
-        self.request_body = RequestBody(
-            content={"multipart/form-data": OpenAPIMediaType(schema=form)}, required=True
-        )
+    chapter_id: str
+    name: str
+    preview: Annotated[str, Meta(description="Opens a chapter that is not public yet")] = ""
 
 
-@dataclass
-class RawUploadOperation(Operation):
-    """The documentation of an archive as the whole body."""
+FORM = Schema(
+    type=OpenAPIType.OBJECT,
+    required=["archive", "number"],
+    properties={
+        "archive": Schema(
+            type=OpenAPIType.STRING,
+            format=OpenAPIFormat.BINARY,
+            description=f"A ZIP of images, at most {MAX_ARCHIVE_BYTES} bytes",
+        ),
+        **cast("Any", schemas_of(ChapterFields)),
+    },
+)
+BYTES = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
 
-    def __post_init__(self) -> None:
-        binary = Schema(type=OpenAPIType.STRING, format=OpenAPIFormat.BINARY)
-        self.request_body = RequestBody(
-            content={"application/zip": OpenAPIMediaType(schema=binary)}, required=True
-        )
+
+def _body(media_type: str, schema: Schema) -> RequestBody:
+    return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
 
 
 UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
@@ -103,56 +94,43 @@ UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapter",
-    operation_class=UploadOperation,
+    operation_class=documenting(body=_body("multipart/form-data", FORM)),
     summary="Hand in a chapter as a multipart form.",
     tags=["catalogue"],
     responses=UPLOAD_ERRORS,
     security=[{"bearer": []}],
     request_max_body_size=None,
 )
-async def upload_chapter(
-    series_id: FromPath[str], request: Request[Any, Any, Any]
-) -> Response[Accepted]:
+async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
     site, envelope, series = await _admit(request, series_id)
     kind, options = request.content_type
     if kind != "multipart/form-data":
         raise Refusal(415, "unsupported_media_type")
     with IncomingFile(site.scratch) as file:
         given = await receive_form(request.stream(), options.get("boundary", ""), file)
-        return await _hand_in(site, envelope, series_id, series, _fields(given), file)
+        fields = from_texts(ChapterFields, given.items())
+        return await _hand_in(site, envelope, series_id, series, fields, file)
 
 
 @put(
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapterBody",
-    operation_class=RawUploadOperation,
+    operation_class=documenting(ChapterFields, _body("application/zip", BYTES)),
+    opt={"parameters": ChapterFields},
     summary="Hand in a chapter whose archive is the body.",
     tags=["catalogue"],
     responses=UPLOAD_ERRORS,
     security=[{"bearer": []}],
     request_max_body_size=None,
 )
-async def upload_chapter_body(
-    series_id: FromPath[str],
-    request: Request[Any, Any, Any],
-    number: Annotated[ChapterNumber, documented(ChapterNumber)],
-    volume: Annotated[VolumeNumber | None, documented(VolumeNumber)] = None,
-    title: Annotated[Title | None, documented(Title)] = None,
-    language: Annotated[Language | None, documented(Language)] = None,
-) -> Response[Accepted]:
-    refuse_nul(request)
+async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
     site, envelope, series = await _admit(request, series_id)
-    unknown = request.query_params.keys() - set(ChapterFields.__struct_fields__)
-    if unknown:
-        problems = {name: ["is not known here"] for name in sorted(unknown)}
-        raise Refusal(400, "validation_failed", field_errors=problems)
     if request.content_type[0] not in ("application/zip", "application/octet-stream"):
         raise Refusal(415, "unsupported_media_type")
-    fields = _fields({"number": number, "volume": volume, "title": title, "language": language})
     with IncomingFile(site.scratch) as file:
         await receive_body(request.stream(), file)
-        return await _hand_in(site, envelope, series_id, series, fields, file)
+        return await _hand_in(site, envelope, series_id, series, request.parameters, file)
 
 
 async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
@@ -169,13 +147,6 @@ async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
     if series is None:
         raise NotFound("series")
     return site, envelope, series
-
-
-def _fields(given: Mapping[str, Any]) -> ChapterFields:
-    try:
-        return convert(given, ChapterFields, strict=False)
-    except ValidationError as error:
-        raise field_problem(error) from error
 
 
 async def _hand_in(
@@ -218,42 +189,39 @@ async def _hand_in(
     operation_id="getImage",
     summary="Get a page's image or thumbnail.",
     tags=["catalogue"],
+    operation_class=documenting(ImageParameters),
+    opt={"parameters": ImageParameters},
     responses={200: ResponseSpec(bytes, media_type="image/*", generate_examples=False)}
     | errors(400, 401, 403, 404, 503),
 )
-async def get_image(
-    chapter_id: FromPath[str],
-    name: FromPath[str],
-    request: Request[Any, Any, Any],
-    preview: Annotated[
-        str, QueryParameter(description="Opens a chapter that is not public yet")
-    ] = "",
-) -> Response[Any]:
-    refuse_nul(request)
+async def get_image(request: ApiRequest) -> Response[Any]:
     site = site_of(request)
-    public = await _admit_image(request, chapter_id, name, preview)
+    image: ImageParameters = request.parameters
+    public = await _admit_image(request, image)
     headers = {
         "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
         "X-Content-Type-Options": "nosniff",
-        "ETag": f'"{name}"',
+        "ETag": f'"{image.name}"',
     }
     if names_entity(request, headers["ETag"].encode()):
         return Response(None, status_code=304, headers=headers)
-    reader = await asyncio.to_thread(site.blobs.open, page_key(name))
+    reader = await asyncio.to_thread(site.blobs.open, page_key(image.name))
     return Stream(
         _chunks(reader),
-        media_type=MEDIA_TYPES[name.rpartition(".")[2]],
+        media_type=MEDIA_TYPES[image.name.rpartition(".")[2]],
         headers=headers | {"Content-Length": str(reader.size)},
     )
 
 
-async def _admit_image(request: AnyRequest, chapter_id: str, name: str, preview: str) -> bool:
+async def _admit_image(request: AnyRequest, image: ImageParameters) -> bool:
     """Whether anybody may see the image; raises Missing for whom it does not exist."""
     site = site_of(request)
-    opened = bool(preview) and site.tokens.opens(preview, chapter_id, site.clock())
+    opened = site.tokens.opens(image.preview, image.chapter_id, site.clock())
     viewer = Viewer() if opened else await viewer_of(request)
     async with site.pool.connection() as connection:
-        return await image_is_public(connection, chapter_id, name, viewer, opened=opened)
+        return await image_is_public(
+            connection, image.chapter_id, image.name, viewer, opened=opened
+        )
 
 
 def _chunks(reader: BlobReader) -> Iterator[bytes]:

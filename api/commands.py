@@ -2,21 +2,24 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from inspect import Parameter, Signature
-from typing import Any, get_type_hints
+from typing import Any, cast, get_type_hints
 
-from litestar import Request, Response
+from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Operation, RequestBody
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, MsgspecError, Struct, ValidationError, defstruct, json
+from msgspec import UNSET, Struct, defstruct
 from msgspec.structs import fields as struct_fields
 
-from api.errors import AnyRequest, ErrorEnvelope, Refusal, field_problem, invalid
+from api.errors import AnyRequest, ErrorEnvelope, Refusal, invalid
 from api.identity import TENANT, signed_in
+from api.requests import ApiRequest
 from api.site import site_of
 from commands.bus import Envelope, Outcome
-from commands.kernel import COMMANDS, CommandSpec
+from commands.kernel import COMMANDS, Command, CommandSpec
 from domain.kernel import RegistryError, context_of
 from projections.kernel import API
 
@@ -25,35 +28,12 @@ IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 
 CORRELATION_ID = IDEMPOTENCY_KEY
 
-NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
-"""How JSON writes the one character that PostgreSQL can't keep in a text."""
-
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
     """The answer to a command: the position that shows its effect, and the id it created."""
 
     position: int
     id: str = ""
-
-
-class ApiRequest(Request[Any, Any, Any]):
-    """Decodes a body as exactly what its route takes: no unknown field, no other type."""
-
-    async def json(self) -> Any:
-        body: type[Struct] | None = self.route_handler.opt.get("body")
-        if body is None:
-            return await super().json()
-        raw = await self.body()
-        if raw and self.content_type[0] != "application/json":
-            raise Refusal(415, "unsupported_media_type")
-        if NUL.search(raw):
-            raise Refusal(400, "malformed", details={"problem": "a text holds NUL"})
-        try:
-            return json.decode(raw or b"{}", type=body)
-        except ValidationError as error:
-            raise field_problem(error) from error
-        except (MsgspecError, UnicodeDecodeError) as error:
-            raise Refusal(400, "malformed", details={"problem": str(error)}) from error
 
 
 def idempotency_key(request: AnyRequest) -> str | None:
@@ -74,7 +54,7 @@ def envelope_of(request: AnyRequest) -> Envelope:
 def _token(request: AnyRequest, header: str, pattern: re.Pattern[str]) -> str | None:
     value = request.headers.get(header)
     if value is not None and not pattern.fullmatch(value):
-        raise invalid(header, f"must match {pattern.pattern}")
+        raise invalid(header, "value_unlike_pattern", pattern.pattern)
     return value
 
 
@@ -131,6 +111,7 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         tags=[context_of(spec.cls)],
         responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
         security=[{"bearer": []}],
+        operation_class=OptionalBody if _may_be_left_out(spec, body) else Operation,
     )(_handler(spec, body))
 
 
@@ -152,11 +133,11 @@ def _body(spec: CommandSpec) -> type[Struct] | None:
 def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]:
     async def handle(request: ApiRequest, data: Any = None, **path: str) -> Response[Accepted]:
         if body is None and await request.body() not in (b"", b"{}"):
-            raise invalid("", "this command takes no body")
-        if spec.method == "PATCH" and not (data and _says_anything(data)):
-            raise Refusal(400, "empty_patch")
+            raise invalid("", "body_unexpected")
         given = {name: getattr(data, name) for name in spec.body_fields} if data else {}
-        outcome = await site_of(request).bus.handle(spec.cls(**given, **path), envelope_of(request))
+        command = spec.cls(**given, **path)
+        refuse_empty_patch(spec, command)
+        outcome = await site_of(request).bus.handle(command, envelope_of(request))
         return accepted(outcome, spec.status, API + spec.path)
 
     describe(
@@ -173,12 +154,11 @@ def _parameters(spec: CommandSpec, body: type[Struct] | None) -> dict[str, Param
         for name in spec.path_fields
     }
     if body is not None:
-        required = any(info.required for info in struct_fields(body))
         parameters["data"] = Parameter(
             "data",
             Parameter.KEYWORD_ONLY,
-            annotation=JSONBody[body] if required else JSONBody[body | None],
-            default=Parameter.empty if required else None,
+            annotation=JSONBody[body],
+            default=None if _is_optional(body) else Parameter.empty,
         )
     return parameters
 
@@ -193,5 +173,24 @@ def describe(handle: Any, **parameters: Parameter) -> None:
     }
 
 
-def _says_anything(data: Any) -> bool:
-    return any(getattr(data, name) is not UNSET for name in data.__struct_fields__)
+@dataclass
+class OptionalBody(Operation):
+    """The documentation of a command that may be sent without a body; Litestar knows none."""
+
+    def __post_init__(self) -> None:
+        cast("RequestBody", self.request_body).required = False
+
+
+def _is_optional(body: type[Struct]) -> bool:
+    return not any(info.required for info in struct_fields(body))
+
+
+def _may_be_left_out(spec: CommandSpec, body: type[Struct] | None) -> bool:
+    return body is not None and spec.method != "PATCH" and _is_optional(body)
+
+
+def refuse_empty_patch(spec: CommandSpec, command: Command) -> None:
+    """Refuse a change of nothing."""
+    said = [getattr(command, name) for name in spec.body_fields]
+    if spec.method == "PATCH" and all(value is UNSET for value in said):
+        raise Refusal(400, "empty_patch")

@@ -1,6 +1,6 @@
 """Every error as one envelope, in the reader's language."""
 
-import re
+import errno
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -9,13 +9,15 @@ from uuid import uuid4
 import psycopg
 import structlog
 from litestar import Request, Response
-from litestar.exceptions import HTTPException, ValidationException
+from litestar.exceptions import HTTPException, InternalServerException, ValidationException
 from litestar.types import Scope
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
+from api.heads import with_head
 from api.messages import message
 from api.positions import PositionNotReached
+from api.problems import Problem, problem_of
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
@@ -60,25 +62,25 @@ class Refusal(Exception):
         status: int,
         code: str,
         *,
-        field_errors: Mapping[str, list[str]] | None = None,
+        problems: Mapping[str, Problem] | None = None,
         details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
-        self.field_errors = dict(field_errors or {})
+        self.problems = dict(problems or {})
         self.details = dict(details or {})
 
 
-def invalid(field: str, problem: str) -> Refusal:
+def invalid(field: str, code: str, about: str = "") -> Refusal:
     """A refusal of one field's value."""
-    return Refusal(400, "validation_failed", field_errors={field: [problem]})
+    return Refusal(400, "validation_failed", problems={field: Problem(code, about)})
 
 
-def refuse_nul(request: AnyRequest) -> None:
-    """Refuse an address with a NUL, which PostgreSQL can't keep in a text."""
-    if "\0" in request.scope["path"] or b"%00" in request.scope["query_string"]:
-        raise Refusal(400, "malformed", details={"problem": "the address holds NUL"})
+def field_problem(error: Exception) -> Refusal:
+    """A complaint of msgspec's as a refusal that names the field."""
+    field, problem = problem_of(error)
+    return Refusal(400, "validation_failed", problems={field: problem})
 
 
 def request_id(scope: Scope) -> str:
@@ -87,17 +89,21 @@ def request_id(scope: Scope) -> str:
     return state.setdefault("request_id", uuid4().hex)
 
 
-def _envelope(request: AnyRequest, refusal: Refusal) -> Response[ErrorEnvelope]:
-    headers: dict[str, str] = {}
+def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Response[ErrorEnvelope]:
+    headers = {"Allow": allow} if allow else {}
     if refusal.status in (429, 503):
         headers["Retry-After"] = RETRY_AFTER_SECONDS
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    language = request.headers.get("accept-language", "")
     error = Error(
         refusal.code,
-        message(refusal.code, request.headers.get("accept-language", "")),
+        message(refusal.code, language),
         refusal.details,
-        refusal.field_errors,
+        {
+            field: [message(problem.code, language, problem.about)]
+            for field, problem in refusal.problems.items()
+        },
     )
     body = ErrorEnvelope(error, datetime.now(UTC), request_id(request.scope))
     return Response(body, status_code=refusal.status, headers=headers)
@@ -127,6 +133,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(504, "position_not_reached")
         case EventTooLarge():
             return Refusal(413, "too_large")
+        case InternalServerException(__cause__=OSError(errno=errno.ENAMETOOLONG)):
+            return Refusal(404, "not_found")  # Litestar asked for a file of this name
         case BlobNotFound():
             return Refusal(404, "not_found")
         case RangeNotSatisfiable():
@@ -163,44 +171,23 @@ def _refused(request: AnyRequest, error: Exception) -> Response[ErrorEnvelope]:
     return _envelope(request, refusal)
 
 
-def _invalid(request: AnyRequest, error: ValidationException) -> Response[ErrorEnvelope]:
-    """Litestar's complaints about parameters, by the parameter's name."""
-    field_errors: dict[str, list[str]] = {}
-    extra: list[dict[str, Any]] = error.extra if isinstance(error.extra, list) else []
-    for problem in extra:
-        field, said = str(problem.get("key", "")), str(problem["message"])
-        if field == "data":  # Litestar's name for a body that is missing
-            field, said = "", "a body is required"
-        field_errors.setdefault(field, []).append(said)
-    details = {} if field_errors else {"problem": error.detail}
-    return _envelope(
-        request, Refusal(400, "validation_failed", field_errors=field_errors, details=details)
-    )
+def _without_body(request: AnyRequest, _: ValidationException) -> Response[ErrorEnvelope]:
+    """Litestar's only complaint: whatever else there is to read is not read by Litestar."""
+    return _envelope(request, invalid("", "body_required"))
 
 
 def _http(request: AnyRequest, error: HTTPException) -> Response[ErrorEnvelope]:
     status = error.status_code
     if status >= 500:
         return _refused(request, error)
-    return _envelope(request, Refusal(status, _HTTP_CODES.get(status, "malformed")))
+    allow = (error.headers or {}).get("allow", "")
+    return _envelope(
+        request, Refusal(status, _HTTP_CODES.get(status, "malformed")), with_head(allow)
+    )
 
 
 HANDLERS: dict[int | type[Exception], Any] = {
-    ValidationException: _invalid,
+    ValidationException: _without_body,
     HTTPException: _http,
     Exception: _refused,
 }
-
-_NAMED = re.compile(r"(?:missing required|contains unknown) field `([^`]*)`")
-_AT = re.compile(r" - at `(?:key in )?\$\.?([^`]*)`$")
-
-
-def field_problem(error: Exception) -> Refusal:
-    """A complaint of msgspec's as a refusal that names the field."""
-    text = str(error)
-    where = _AT.search(text)
-    path = where.group(1) if where else ""
-    named = _NAMED.search(text)  # a field that is missing or unknown is not in the path
-    if named:
-        path = f"{path}.{named.group(1)}".lstrip(".")
-    return invalid(path, _AT.sub("", text))

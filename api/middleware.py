@@ -1,6 +1,8 @@
 """What happens to every request, around its route."""
 
 import asyncio
+import gzip
+import re
 from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from litestar import Litestar
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+from msgspec.structs import replace
 
 from api.answers import Answer
 from api.errors import request_id
@@ -19,6 +22,12 @@ UNREAD_SECONDS = 5.0
 """Of a refused request, no more than this is read."""
 
 _UNCACHED = (b"authorization", b"x-min-position")
+
+WORTH_PACKING = 500
+"""Fewer bytes are sent as they are."""
+
+_GZIP = re.compile(rb"(?:^|,)\s*gzip\s*(?:,|$|;\s*q=(?!0(?:\.0*)?\s*(?:,|$)))", re.IGNORECASE)
+"""An Accept-Encoding that takes gzip, unless `q=0` says that it does not."""
 
 
 async def name_request(message: Message, scope: Scope) -> None:
@@ -83,20 +92,28 @@ def _remembered(scope: Scope) -> Answer | None:
 
 async def _send(answer: Answer, scope: Scope, send: Send) -> None:
     sent = dict[bytes, bytes](scope["headers"])
+    common = headers(answer.etag, private=False)
     if matches(sent.get(b"if-none-match", b""), answer.etag):
-        await _start(send, 304, headers(answer.etag, private=False))
+        await _start(send, 304, common)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return
-    await _start(
-        send,
-        200,
-        [
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(answer.body)),
-            *headers(answer.etag, private=False),
-        ],
-    )
-    await send({"type": "http.response.body", "body": answer.body, "more_body": False})
+    body = answer.body
+    if len(body) >= WORTH_PACKING and _GZIP.search(sent.get(b"accept-encoding", b"")):
+        body = _packed(answer, scope)
+        common.append((b"content-encoding", b"gzip"))
+    length = (b"content-length", b"%d" % len(body))
+    await _start(send, 200, [(b"content-type", b"application/json"), length, *common])
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _packed(answer: Answer, scope: Scope) -> bytes:
+    """The answer under gzip, which is then kept beside it."""
+    if not answer.packed:
+        answer = replace(answer, packed=gzip.compress(answer.body, mtime=0))
+        app: Litestar = scope["litestar_app"]
+        site: Site = app.state["site"]
+        site.answers.put(scope["path"], scope["query_string"], answer)
+    return answer.packed
 
 
 async def _start(send: Send, status: int, fields: list[tuple[bytes, bytes]]) -> None:

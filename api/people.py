@@ -6,9 +6,10 @@ from litestar import Request, Response, get, post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from api.commands import Accepted, ApiRequest, accepted, envelope_of, errors
+from api.commands import Accepted, accepted, envelope_of, errors
 from api.errors import Refusal
 from api.identity import TENANT, signed_in, viewer_of
+from api.requests import ApiRequest
 from api.site import site_of
 from api.tokens import ACCESS_SECONDS
 from commands.bus import NOTHING_APPENDED, KeyReused

@@ -3,22 +3,20 @@
 import re
 from collections.abc import Callable
 from hashlib import sha256
-from inspect import Parameter
-from typing import Annotated, Any, get_type_hints
+from typing import Any
 
-from litestar import Request
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.params import FromPath, QueryParameter
 from litestar.response.base import ASGIResponse
-from msgspec import ValidationError, convert, defstruct, json
-from msgspec.structs import fields as struct_fields
+from msgspec import defstruct
 
 from api.answers import Answer
-from api.commands import describe, errors
-from api.errors import AnyRequest, Refusal, field_problem, invalid, refuse_nul
+from api.commands import errors
+from api.errors import AnyRequest, Refusal, invalid
 from api.identity import TENANT, viewer_of
+from api.parameters import documenting
 from api.positions import Checkpoint
+from api.requests import ApiRequest
 from api.site import Site, site_of
 from api.tokens import PREVIEW_SECONDS
 from commands.kernel import PermissionDenied
@@ -52,6 +50,8 @@ def _route(spec: QuerySpec) -> HTTPRouteHandler:
         tags=[context_of(spec.cls)],
         responses={200: ResponseSpec(_returns(spec), generate_examples=False)} | errors(*statuses),
         security=[{"bearer": []}] if spec.signed_in else [{}, {"bearer": []}],
+        operation_class=documenting(spec.cls),
+        opt={"parameters": spec.cls},
     )(_handler(spec))
 
 
@@ -72,43 +72,10 @@ def _returns(spec: QuerySpec) -> Any:
 
 
 def _handler(spec: QuerySpec) -> Callable[..., Any]:
-    known = {name for name in spec.cls.__struct_fields__ if f"{{{name}}}" not in spec.path}
+    async def handle(request: ApiRequest) -> ASGIResponse:
+        return await answer(request, spec, request.parameters)
 
-    async def handle(request: Request[Any, Any, Any], **values: Any) -> ASGIResponse:
-        refuse_nul(request)
-        unknown = request.query_params.keys() - known
-        if unknown:
-            raise Refusal(
-                400,
-                "validation_failed",
-                field_errors={name: ["no such filter"] for name in sorted(unknown)},
-            )
-        try:
-            query = convert(values, spec.cls)
-        except ValidationError as error:
-            raise field_problem(error) from error
-        return await answer(request, spec, query)
-
-    describe(
-        handle,
-        request=Parameter("request", Parameter.KEYWORD_ONLY, annotation=Request[Any, Any, Any]),
-        **{name: _parameter(spec, name) for name in spec.cls.__struct_fields__},
-    )
     return handle
-
-
-def _parameter(spec: QuerySpec, name: str) -> Parameter:
-    hint = get_type_hints(spec.cls, include_extras=True)[name]
-    info = next(info for info in struct_fields(spec.cls) if info.name == name)
-    if info.required:
-        return Parameter(name, Parameter.KEYWORD_ONLY, annotation=FromPath[hint])
-    annotation = Annotated[hint, documented(hint)]
-    return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=info.default)
-
-
-def documented(hint: Any) -> QueryParameter:
-    """A parameter with the limits of its type, which Litestar does not see in msgspec's Meta."""
-    return QueryParameter(schema_extra=json.schema(hint))
 
 
 async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResponse:
@@ -174,7 +141,7 @@ async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
     if wanted is None:
         return
     if not POSITION.fullmatch(wanted):
-        raise invalid("X-Min-Position", "must be a position")
+        raise invalid("X-Min-Position", "value_unlike_pattern", POSITION.pattern)
     if spec.model is not None:
         await site.positions.reach(spec.model, int(wanted))
 
@@ -184,13 +151,14 @@ def _etag(
 ) -> bytes:
     """An address, and the last change of its read model, name an answer.
 
-    A viewer's answers are the viewer's own, and hold signatures that go out of date.
+    A viewer's answers are the viewer's own, and hold signatures that go out of date. The tag is
+    weak because the answer is the same packed and unpacked.
     """
     named = _address(request)
     if viewer.id:
         hour = int(site_of(request).clock().timestamp()) // PREVIEW_SECONDS
         named += f" {viewer.id} {' '.join(sorted(viewer.permissions))} {hour}".encode()
-    return f'"{model.schema()}-{checkpoint.changed}-{sha256(named).hexdigest()[:16]}"'.encode()
+    return f'W/"{model.schema()}-{checkpoint.changed}-{sha256(named).hexdigest()[:16]}"'.encode()
 
 
 def names_entity(request: AnyRequest, etag: bytes) -> bool:
@@ -202,7 +170,7 @@ def names_entity(request: AnyRequest, etag: bytes) -> bool:
 def matches(if_none_match: bytes, etag: bytes) -> bool:
     """Whether an If-None-Match header names this entity."""
     tags = [tag.strip().removeprefix(b"W/") for tag in if_none_match.split(b",")]
-    return etag in tags
+    return etag.removeprefix(b"W/") in tags
 
 
 def fresh(body: bytes, etag: bytes | None, *, private: bool) -> ASGIResponse:
@@ -222,5 +190,5 @@ def unchanged(etag: bytes, *, private: bool) -> ASGIResponse:
 def headers(etag: bytes | None, *, private: bool) -> list[tuple[bytes, bytes]]:
     """The caching headers of an answer."""
     cache = b"private, no-cache" if private else b"no-cache"
-    common = [(b"cache-control", cache), (b"vary", b"authorization")]
+    common = [(b"cache-control", cache), (b"vary", b"authorization, accept-encoding")]
     return [*common, (b"etag", etag)] if etag else common

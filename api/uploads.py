@@ -67,7 +67,7 @@ class IncomingFile:
         """Write what is left; an archive of no bytes is refused."""
         await self._flush()
         if self.size == 0:
-            raise invalid("archive", "is empty")
+            raise invalid(ARCHIVE, "value_missing")
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, bytearray()
@@ -99,9 +99,9 @@ async def receive_form(
                 if parser.closed:
                     break
     except MultipartError as error:
-        raise Refusal(400, "malformed", details={"problem": str(error)}) from error
+        raise Refusal(400, "malformed", details={"problem": str(error.args[0])}) from error
     if ARCHIVE not in form.seen:
-        raise invalid(ARCHIVE, "is missing")
+        raise invalid(ARCHIVE, "value_missing")
     await file.finish()
     return {name: _text(name, value) for name, value in form.fields.items()}
 
@@ -125,11 +125,11 @@ class _Form:
             field = self.fields[self._name]
             field += event
             if len(field) > MAX_FIELD_BYTES:
-                raise invalid(self._name, f"is longer than {MAX_FIELD_BYTES} bytes")
+                raise invalid(self._name, "value_too_long", str(MAX_FIELD_BYTES))
 
     def _begin(self, name: str) -> None:
         if name in self.seen:
-            raise invalid(name, "is given twice")
+            raise invalid(name, "value_repeated")
         self.seen.add(name)
         self._name = name
         if name != ARCHIVE:
@@ -140,7 +140,7 @@ def _text(name: str, value: bytearray) -> str:
     try:
         text = value.decode()
     except UnicodeDecodeError as error:
-        raise invalid(name, "is not UTF-8 text") from error
+        raise invalid(name, "value_not_a_text") from error
     if "\0" in text:
-        raise invalid(name, "holds NUL")
+        raise invalid(name, "value_not_a_text")
     return text

@@ -1,15 +1,17 @@
 """A verb of the command line for each registered command."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any
 
 import click
-from msgspec import NODEFAULT, convert, json
-from msgspec.structs import fields as struct_fields
+from msgspec import inspect, json
 
-from api.commands import IDEMPOTENCY_KEY
+from api.commands import IDEMPOTENCY_KEY, refuse_empty_patch
+from api.errors import Refusal
+from api.messages import message
+from api.parameters import fields_of, from_texts, parts
 from commands.bus import Envelope, Outcome
 from commands.kernel import COMMANDS, Command, CommandSpec, NotFound
 from domain.people import UsernameClaim
@@ -32,10 +34,10 @@ def command_group(settings_for: SettingsFor) -> click.Group:
 
 def _verb(spec: CommandSpec, settings_for: SettingsFor) -> click.Command:
     def run(data: Path | None, acting_as: str, key: str | None, **given: Any) -> None:
-        said = {name: value for name, value in given.items() if value not in (None, ())}
         if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
-            raise click.BadParameter(f"must match {IDEMPOTENCY_KEY.pattern}")
-        command = convert(said, spec.cls, strict=False)
+            told = message("value_unlike_pattern", "", IDEMPOTENCY_KEY.pattern)
+            raise click.BadParameter(told, param_hint="--idempotency-key")
+        command = _command(spec, given)
         outcome = asyncio.run(_issue(settings_for(data), command, acting_as, key))
         click.echo(json.encode(outcome))
 
@@ -49,21 +51,42 @@ def _verb(spec: CommandSpec, settings_for: SettingsFor) -> click.Command:
 
 
 def _options(spec: CommandSpec) -> list[click.Option]:
-    hints = get_type_hints(spec.cls)
-    return [
-        click.Option(
-            [f"--{info.name.replace('_', '-')}"],
-            required=info.default is NODEFAULT,
-            multiple=_is_tuple(hints[info.name]),
-        )
-        for info in struct_fields(spec.cls)
-        if info.name != spec.new_id
+    return [_option(field) for field in fields_of(spec.cls) if field.name != spec.new_id]
+
+
+def _option(field: inspect.Field) -> click.Option:
+    made_of = list(parts(field.type))
+    choices = [
+        value for one in made_of if isinstance(one, inspect.LiteralType) for value in one.values
     ]
+    return click.Option(
+        [_flag(field.name)],
+        required=field.required,
+        multiple=any(isinstance(one, inspect.VarTupleType) for one in made_of),
+        type=click.Choice(choices) if choices else None,
+    )
 
 
-def _is_tuple(hint: Any) -> bool:
-    inner = [get_origin(part) for part in (hint, *getattr(hint, "__args__", ()))]
-    return tuple in inner
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _command(spec: CommandSpec, given: Mapping[str, str | tuple[str, ...] | None]) -> Command:
+    """The command that the flags say, or a complaint that names the flag."""
+    said = [
+        (name, text)
+        for name, value in given.items()
+        for text in ((value,) if isinstance(value, str) else value or ())
+    ]
+    try:
+        command = from_texts(spec.cls, said)
+        refuse_empty_patch(spec, command)
+    except Refusal as refusal:
+        for name, problem in refusal.problems.items():
+            told = message(problem.code, "", problem.about)
+            raise click.BadParameter(told, param_hint=_flag(name)) from refusal
+        raise click.UsageError(message(refusal.code, "")) from refusal
+    return command
 
 
 async def _issue(settings: Settings, command: Command, username: str, key: str | None) -> Outcome:

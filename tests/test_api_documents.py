@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.site import Site, good
+from tests.site import Site, good, refused
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -99,6 +99,53 @@ def test_limits_are_documented(document: dict[str, Any]) -> None:
     assert set(parameters["kind"]["items"]["enum"]) > {"manga", "webtoon"}
     title = document["components"]["schemas"]["CreateSeries"]["properties"]["title"]
     assert (title["minLength"], title["maxLength"]) == (1, 200)
+
+
+def test_a_body_is_required_where_a_command_needs_one(document: dict[str, Any]) -> None:
+    bodies = {
+        name: operation["requestBody"]
+        for name, operation in operations(document).items()
+        if "requestBody" in operation
+    }
+    optional = {name for name, body in bodies.items() if not body["required"]}
+    assert optional == {"POST /chapters/{chapter_id}/approval", "POST /people/{person_id}/unban"}
+    for name, body in bodies.items():
+        for media in body["content"].values():
+            assert "null" not in str(media["schema"]), name
+
+
+def test_what_a_text_cannot_say_is_not_documented_as_a_parameter(document: dict[str, Any]) -> None:
+    for name, operation in operations(document).items():
+        for parameter in operation.get("parameters", ()):
+            assert parameter["schema"]["type"] != "null", name
+            assert not {"oneOf", "anyOf"} & parameter["schema"].keys(), name
+
+
+def test_head_answers_as_get_does_without_the_body(site: Site) -> None:
+    chapter = site.approved(site.series(description="A long description. " * 100))
+    image = site.get("anonymous", f"/chapters/{chapter}")["pages"][0]["url"]
+    api = f"{site.url}/api/v1"
+    for by, address in (
+        ("anonymous", f"{api}/chapters/{chapter}"),
+        ("moderator", f"{api}/chapters/{chapter}"),
+        ("anonymous", site.url + image),
+        ("anonymous", f"{api}/series/no-such-series"),
+        ("anonymous", f"{api}/series?page=0"),
+        ("anonymous", f"{api}/nothing"),
+        ("anonymous", f"{api}/schema"),
+        ("anonymous", f"{api}/schema/openapi.json"),
+        ("reader", f"{api}/auth/me"),
+        ("auditor", f"{api}/audit/events"),
+    ):
+        for encoding in ("identity", "gzip"):
+            client, asked = site.client(by), {"Accept-Encoding": encoding}
+            for _ in range(2):  # the second may come from memory
+                full, head = client.get(address, headers=asked), client.head(address, headers=asked)
+                assert (head.status_code, head.content) == (full.status_code, b""), address
+                for name in ("content-type", "content-length", "etag", "vary", "cache-control"):
+                    assert head.headers.get(name) == full.headers.get(name), (address, name)
+    refused(site.anonymous.get("/auth/login"), 405, "method_not_allowed")
+    assert site.anonymous.head("/auth/login").status_code == 405
 
 
 class References(HTMLParser):

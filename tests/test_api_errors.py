@@ -31,6 +31,8 @@ MALFORMED = {
     "NUL in the title": changed(title="a\0b"),
     "NUL in a list": changed(categories=["fine", "\0"]),
     "NUL after a backslash": changed(description="\\\0"),
+    "a title given twice": SERIES[:-1] + b', "title": "Two"}',
+    "a title given twice, once in disguise": SERIES[:-1] + b', "t\\u0069tle": "Two"}',
 }
 
 INVALID: dict[str, tuple[bytes, str]] = {
@@ -112,6 +114,14 @@ def test_a_body_beyond_a_megabyte_is_too_large(site: Site, path: str) -> None:
     refused(answer, 413, "too_large")
 
 
+def test_a_body_in_broken_pieces_is_malformed(site: Site) -> None:
+    headers = {"Content-Type": "application/json", "Transfer-Encoding": "chunked"}
+    request = site.begin("uploader", "POST", "/series", **headers)
+    request.send(b"no length\r\n{}\r\n0\r\n\r\n")
+    status, body = request.answer()
+    assert (status, body["error"]["code"]) == (400, "malformed")
+
+
 def test_a_command_without_a_body_takes_none(site: Site) -> None:
     series = site.series(published=False)
     for body in (b'{"force": true}', b"[]", b"x"):
@@ -152,7 +162,124 @@ def test_an_address_with_nul_is_refused(site: Site, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/nothing", "/series/a/b", "/series/a%2Fb", "/schema/assets/nothing.js"]
+    "path",
+    ["/series?search=%ff", "/series/a?x=%C3", "/series?%ff=1", "/chapters/a/images/b?preview=%80"],
+)
+def test_an_address_that_is_not_utf_8_is_refused(site: Site, path: str) -> None:
+    refused(site.anonymous.get(path), 400, "malformed")
+
+
+UNKNOWN = [
+    ("anonymous", "GET", "/series/any"),
+    ("anonymous", "GET", "/chapters/any"),
+    ("anonymous", "GET", "/chapters/any/images/any.jpg"),
+    ("anonymous", "GET", "/health"),
+    ("anonymous", "GET", "/schema"),
+    ("anonymous", "GET", "/schema/openapi.json"),
+    ("anonymous", "POST", "/auth/login"),
+    ("reader", "GET", "/auth/me"),
+    ("auditor", "GET", "/audit/streams/any"),
+    ("administrator", "POST", "/people"),
+    ("uploader", "POST", "/series"),
+    ("uploader", "PATCH", "/series/any"),
+    ("uploader", "POST", "/series/any/chapters"),
+    ("uploader", "PUT", "/series/any/chapters"),
+    ("moderator", "DELETE", "/series/any/publication"),
+]
+
+
+@pytest.mark.parametrize(("by", "method", "path"), UNKNOWN)
+def test_an_unknown_parameter_is_refused_everywhere(
+    site: Site, by: str, method: str, path: str
+) -> None:
+    for query in ("page=1", "nothing", "x=1&x=2", "series_id=any"):
+        error = refused(
+            site.client(by).request(method, f"{path}?number=1&{query}"), 400, "validation_failed"
+        )
+        assert error["field_errors"]
+
+
+@pytest.mark.parametrize(
+    ("by", "path", "name"),
+    [
+        ("anonymous", "/series?page=1&page=2", "page"),
+        ("anonymous", "/series?search=a&search=a", "search"),
+        ("anonymous", "/series?ordering=title&ordering=title", "ordering"),
+        ("anonymous", "/series/one?series=two", "series"),
+        ("anonymous", "/chapters/a/images/b?preview=1&preview=2", "preview"),
+        ("auditor", "/audit/events?after=1&after=0", "after"),
+    ],
+)
+def test_one_value_is_not_given_twice(site: Site, by: str, path: str, name: str) -> None:
+    error = refused(site.client(by).get(path), 400, "validation_failed")
+    assert error["field_errors"] == {name: ["This is given more than once."]}
+
+
+@pytest.mark.parametrize("path", ["/approval", "/rejection"])
+def test_null_is_no_body(site: Site, path: str) -> None:
+    answer = site.client("moderator").post(f"/chapters/any{path}", json=None, content=b"null")
+    refused(answer, 415, "unsupported_media_type")
+    headers = {"Content-Type": "application/json"}
+    answer = site.client("moderator").post(f"/chapters/any{path}", content=b"null", headers=headers)
+    refused(answer, 400, "validation_failed")
+
+
+@pytest.mark.parametrize("path", ["/schema/nothing", "/schema/nothing.json", "/schema/a/b"])
+def test_what_is_no_documentation_is_not_found_as_elsewhere(site: Site, path: str) -> None:
+    refused(site.anonymous.get(path), 404, "not_found")
+
+
+WRONG: dict[str, tuple[bytes, dict[str, str]]] = {
+    "nothing": (b"", {"": "A body is required."}),
+    "no title": (b'{"kind": "manga"}', {"title": "This is required."}),
+    "unknown": (changed(slug="mine"), {"slug": "This is not known here."}),
+    "type": (changed(title=5), {"title": "This must be of the type str."}),
+    "short": (changed(title=""), {"title": "The length must be at least 1."}),
+    "long": (changed(title="x" * 201), {"title": "The length must be at most 200."}),
+    "blank": (changed(title=" "), {"title": r"This must match the pattern \S."}),
+    "choice": (changed(kind="it's"), {"kind": "“it's” is not one of the choices."}),
+    "nested": (changed(creators=["a", ""]), {"creators[1]": "The length must be at least 1."}),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_with_a_field_is_told_in_the_readers_language(site: Site, name: str) -> None:
+    body, told = WRONG[name]
+    by_language = {
+        language: site.client("uploader").post(
+            "/series",
+            content=body,
+            headers={"Content-Type": "application/json", "Accept-Language": language},
+        )
+        for language in ("en", "ky", "ar", "so")
+    }
+    errors = {one: refused(by_language[one], 400, "validation_failed") for one in by_language}
+    assert errors["en"]["field_errors"] == {field: [text] for field, text in told.items()}
+    texts = {str(error["field_errors"]) for error in errors.values()}
+    assert len(texts) == 4
+
+
+def test_a_parameter_is_complained_about_in_the_readers_language(site: Site) -> None:
+    told = {
+        language: site.anonymous.get(
+            "/series?page=0", headers={"Accept-Language": language}
+        ).json()["error"]["field_errors"]["page"][0]
+        for language in ("en", "ky", "ar", "so")
+    }
+    assert told["en"] == "This must be at least 1."
+    assert told["ky"] == "Бул жок дегенде 1 болушу керек."
+    assert len(set(told.values())) == 4
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/nothing",
+        "/series/a/b",
+        "/series/a%2Fb",
+        "/schema/assets/nothing.js",
+        "/schema/assets/" + "x" * 5_000,
+    ],
 )
 def test_an_address_that_leads_nowhere_is_not_found(site: Site, path: str) -> None:
     refused(site.anonymous.get(path), 404, "not_found")
@@ -161,12 +288,24 @@ def test_an_address_that_leads_nowhere_is_not_found(site: Site, path: str) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/series"), ("PUT", "/series"), ("POST", "/health"), ("GET", "/auth/login")],
+    [
+        ("DELETE", "/series"),
+        ("PUT", "/series"),
+        ("POST", "/health"),
+        ("GET", "/auth/login"),
+        ("PUT", "/schema/assets/a"),
+    ],
 )
 def test_a_method_that_an_address_does_not_have_is_refused(
     site: Site, method: str, path: str
 ) -> None:
-    refused(site.anonymous.request(method, path), 405, "method_not_allowed")
+    answer = site.anonymous.request(method, path)
+    refused(answer, 405, "method_not_allowed")
+    allowed = set(answer.headers["Allow"].split(", "))
+    assert method not in allowed
+    for one in allowed - {"OPTIONS"}:
+        assert site.anonymous.request(one, path).status_code != 405
+    assert ("HEAD" in allowed) == ("GET" in allowed)
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,26 @@ def test_a_refused_form_leaves_nothing_behind(site: Site, name: str) -> None:
     assert_nothing_is_left(site, series)
 
 
+def test_what_is_wrong_with_a_part_is_told_by_its_name(site: Site) -> None:
+    series = site.series(published=False)
+    told = {
+        (("title", b"\xff"),): {"title": ["This is not a text that can be kept."]},
+        (("title", b"a"), ("title", b"b")): {"title": ["This is given more than once."]},
+        (("volume", b"10001"),): {"volume": ["This must be at most 10000."]},
+        (("status", b"approved"),): {"status": ["This is not known here."]},
+    }
+    for parts, expected in told.items():
+        answer = site.client("uploader").post(
+            f"/series/{series}/chapters",
+            content=form(NUMBER, ARCHIVE, *parts),
+            headers={"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"},
+        )
+        assert refused(answer, 400, "validation_failed")["field_errors"] == expected
+    answer = put(site, series, "number=100001")
+    told_by_query = refused(answer, 400, "validation_failed")["field_errors"]
+    assert told_by_query == {"number": ["This must be at most 100000."]}
+
+
 @pytest.mark.parametrize(
     ("content_type", "status"),
     [

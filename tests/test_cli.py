@@ -137,11 +137,44 @@ def test_the_same_idempotency_key_gets_the_same_answer(on_site: Run):
             "(permission_denied, permission: catalogue.approve)",
         ),
         (("approve-chapter", "--as", "nobody", "--chapter-id", "none"), "(person_not_found)"),
-        (("create-series", "--as", "ulan", "--title", "", *SERIES), "$.title`"),
     ],
 )
 def test_a_refused_command_says_why_in_a_line(on_site: Run, arguments: tuple[str, ...], code: str):
     assert on_site("do", *arguments).refused().endswith(code)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("create-series", "--title", "", *SERIES), "--title: The length must be at least 1."),
+        (
+            ("create-series", "--title", "One", "--aliases", "a", "--aliases", "", *SERIES),
+            "--aliases: The length must be at least 1.",
+        ),
+        (("create-series", "--title", "One", *SERIES, "--kind", "novel"), "'--kind': 'novel' is"),
+        (
+            ("ban-person", "--person-id", "p", "--reason", "No.", "--until", "5"),
+            "--until: This must be a moment",
+        ),
+        (("revise-series", "--series-id", "s"), "Say at least one thing to change."),
+        (
+            ("publish-series", "--series-id", "s", "--idempotency-key", "a b"),
+            "--idempotency-key: This must match",
+        ),
+    ],
+)
+def test_a_flag_that_says_something_wrong_is_named(
+    on_site: Run, arguments: tuple[str, ...], complaint: str
+):
+    ended = on_site("do", *arguments, "--as", "ulan")
+    assert (ended.status, ended.out) == (2, "")
+    assert complaint in " ".join(ended.err.split())
+
+
+def test_help_shows_what_there_is_to_choose_from(run: Run):
+    for verb in ("create-series", "revise-series"):
+        shown = run("do", verb, "--help").done()
+        assert "--status [canceled|completed|hiatus|ongoing]" in shown
 
 
 def test_every_command_with_a_route_is_a_verb(run: Run):

@@ -9,13 +9,14 @@ import pytest
 
 from api import errors
 from api.messages import LANGUAGES, MAX_HEADER, catalogue, language_of, message
+from api.problems import COMPLAINTS
 from domain.kernel import category
 from runtime.registry import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("domain", "commands", "projections", "ingest", "api", "runtime")
 
-SAID_WITH = {"require": 1, "Rejected": 0, "Refusal": 1}
+SAID_WITH = {"require": 1, "Rejected": 0, "Refusal": 1, "invalid": 1}
 """Which argument of a call is a code."""
 
 NOT_FOUND = ("NotFound", "Missing")
@@ -64,7 +65,8 @@ def answerable() -> set[str]:
         for name, state in spec.reads.items()
         if not state.claim and name != spec.new_id
     }
-    return named | absent | set(vars(errors)["_HTTP_CODES"].values())
+    complaints = {code for _, code in COMPLAINTS}
+    return named | absent | complaints | set(vars(errors)["_HTTP_CODES"].values())
 
 
 def test_english_has_a_message_for_every_code_and_no_other() -> None:
@@ -77,12 +79,13 @@ def decide(self):
     require(self.a, "a", status=self.status)
     require(condition=self.b, code="b")
     raise Rejected("c" if self.c else "d")
-    raise errors.Refusal(409, "e", field_errors={"f": ["g"]})
+    raise errors.Refusal(409, "e", details={"f": ["g"]})
     raise NotFound("h")
     raise Missing(noun="i")
     raise Rejected(kept.code)
+    raise invalid("field", "j", "k")
 """
-    assert codes_in(source) == {"a", "b", "c", "d", "e", "h_not_found", "i_not_found"}
+    assert codes_in(source) == {"a", "b", "c", "d", "e", "h_not_found", "i_not_found", "j"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -92,6 +95,12 @@ def test_a_language_says_all_that_english_says(language: str) -> None:
         assert text.endswith("."), code
         assert len(text) > 5, code
         assert text == " ".join(text.split()), code
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_language_says_what_each_message_is_about(language: str) -> None:
+    for code, text in catalogue("en").items():
+        assert catalogue(language)[code].count("{}") == text.count("{}") <= 1, code
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

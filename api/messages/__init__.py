@@ -35,6 +35,6 @@ def _negotiated(accept_language: str) -> str:
     return negotiate_locale(preferred, LANGUAGES, sep="-") or "en"
 
 
-def message(code: str, accept_language: str) -> str:
+def message(code: str, accept_language: str, about: str = "") -> str:
     """The message of a code in the reader's language; the code itself where there is none."""
-    return catalogue(language_of(accept_language)).get(code, code)
+    return catalogue(language_of(accept_language)).get(code, code).replace("{}", about)
