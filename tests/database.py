@@ -27,7 +27,7 @@ class Database(Struct, frozen=True):
     superuser: str
 
 
-MASTER_KEY = "for tests, where nothing is really personal"
+MASTER_KEY = "nothing in any of these tests is personal"
 
 
 class Server:

@@ -17,7 +17,7 @@ from runtime.cli import cli, main
 from runtime.embedded import EmbeddedPostgres
 from runtime.migrate import migrate
 from runtime.settings import SettingInvalid, Settings, environment_of, read_settings, variable
-from tests.database import Database
+from tests.database import MASTER_KEY, Database
 from tests.processes import PROJECT, open_folder
 from tests.whole_site import bare_environment, imprimatur
 
