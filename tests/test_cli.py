@@ -71,8 +71,12 @@ def on_site(run: Run, database: Database) -> Run:
     """Runs a command on a site's database, where three people have an account."""
 
     def on_site(*arguments: str, stdin: str = "") -> Ended:
-        dsns = {variable("dsn"): database.app, variable("admin_dsn"): database.owner}
-        return run(*arguments, stdin=stdin, **dsns)
+        settings = {
+            variable("dsn"): database.app,
+            variable("admin_dsn"): database.owner,
+            variable("master_key"): MASTER_KEY,
+        }
+        return run(*arguments, stdin=stdin, **settings)
 
     for name, role in (("ulan", "uploader"), ("meder", "moderator"), ("nur", "reader")):
         add_user(on_site, name, role).done()
