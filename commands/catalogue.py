@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import UNSET, UnsetType
 
-from commands.kernel import Command, Context, Job, NewId, command, job, policy
+from commands.kernel import Command, Context, Job, NewId, NotFound, command, job, policy
 from domain.catalogue import (
     Chapter,
     ChapterApproved,
@@ -152,6 +152,8 @@ class UploadChapter(Command):
     def decide(self, series: Series, chapter: Chapter, ctx: Context) -> Iterator[Event]:
         if chapter.status != "absent":
             return
+        if not (series.published or series.created_by == ctx.actor or ctx.may("moderation.read")):
+            raise NotFound("series")  # as for whoever asks to read it
         yield ChapterUploaded(
             chapter_id=self.chapter_id,
             series_id=self.series_id,

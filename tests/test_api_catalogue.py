@@ -112,6 +112,19 @@ def test_a_raw_body_is_a_chapter_as_well(site: Site) -> None:
     assert len(detail["pages"]) == 2
 
 
+def test_an_unpublished_series_takes_no_chapters_of_others(site: Site) -> None:
+    series = site.series(published=False)
+    answer = site.client("other").post(
+        f"/series/{series}/chapters", data={"number": "1"}, files={"archive": archive()}
+    )
+    refused(answer, 404, "series_not_found")
+    assert site.archives(series) == []
+    for by in ("uploader", "moderator"):
+        assert site.upload(series, by)
+    site.ask("moderator", "POST", f"/series/{series}/publication")
+    assert site.upload(series, "other")
+
+
 def test_what_is_not_said_about_a_chapter_comes_from_its_series(site: Site) -> None:
     chapter = site.upload(site.series(language="ky"))
     detail = site.get("uploader", f"/chapters/{chapter}")

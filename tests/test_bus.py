@@ -137,7 +137,7 @@ def types(database: Database, stream: str) -> list[str]:
 
 def test_a_decision_on_a_stream_that_moved_is_made_again(database: Database) -> None:
     async def scenario(a: Process, b: Process) -> None:
-        await a.do(series("s"))
+        await a.do(series("s"), by="uma")
         await b.do(chapter("c"), by="uma")
         await b.do(RecordPages(chapter_id="c", pages=()))
         await a.do(ApproveChapter(chapter_id="c"), by="mara")
@@ -170,7 +170,7 @@ def test_a_moved_state_is_read_on_from_where_it_stood(database: Database) -> Non
 
 def test_a_refusal_is_never_given_on_remembered_states(database: Database) -> None:
     async def scenario(a: Process, b: Process) -> None:
-        await a.do(series("s"))
+        await a.do(series("s"), by="uma")
         await b.do(chapter("c"), by="uma")
         await a.do(RecordPages(chapter_id="c", pages=()))
         await b.do(ApproveChapter(chapter_id="c"), by="mara")
@@ -226,7 +226,7 @@ def test_a_rejection_is_kept_for_its_key(database: Database) -> None:
     approval = ApproveChapter(chapter_id="c")
 
     async def scenario(a: Process, b: Process) -> None:
-        await a.do(series("s"))
+        await a.do(series("s"), by="uma")
         await a.do(chapter("c"), by="uma")
         for process, pages in ((a, ()), (b, None), (a, None)):
             with pytest.raises(Rejected) as refusal:
@@ -302,7 +302,7 @@ def test_an_id_that_names_nothing(database: Database, series_id: str) -> None:
 
 def test_who_may_ask(database: Database) -> None:
     async def scenario(a: Process, b: Process) -> None:
-        await a.do(series("s"))
+        await a.do(series("s"), by="uma")
         await a.do(chapter("c"), by="uma")
         with pytest.raises(PermissionDenied, match=r"catalogue\.publish"):
             await a.do(PublishSeries(series_id="s"), by="uma")

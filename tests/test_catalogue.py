@@ -129,18 +129,38 @@ def test_what_does_not_exist_is_not_found(given: GivenEvents) -> None:
     given().when(PublishSeries(series_id="s9"), by="meder").then_rejected("series_not_found")
 
 
+def chapter_of(by: str) -> ChapterUploaded:
+    return ChapterUploaded(
+        chapter_id=NEW,
+        series_id="s1",
+        number=2.5,
+        language="en",
+        archive="series/the-lamp/0/2.5/new-1.zip",
+        archive_sha256="0" * 64,
+        archive_bytes=9,
+        uploaded_by=by,
+    )
+
+
 def test_an_upload_takes_the_series_language(given: GivenEvents) -> None:
-    given(created()).when(UPLOAD, by="ben").then(
-        ChapterUploaded(
-            chapter_id=NEW,
-            series_id="s1",
-            number=2.5,
-            language="en",
-            archive="series/the-lamp/0/2.5/new-1.zip",
-            archive_sha256="0" * 64,
-            archive_bytes=9,
-            uploaded_by="ben",
-        )
+    given(created(), published).when(UPLOAD, by="ben").then(chapter_of("ben"))
+
+
+@pytest.mark.parametrize("by", ["ana", "meder"])
+def test_an_unpublished_series_takes_chapters_of_its_creator_and_moderators(
+    given: GivenEvents, by: str
+) -> None:
+    given(created("ana")).when(UPLOAD, by=by).then(chapter_of(by))
+
+
+def test_an_unpublished_series_does_not_exist_for_other_uploaders(given: GivenEvents) -> None:
+    given(created("ana")).when(UPLOAD, by="ben").then_rejected("series_not_found")
+
+
+def test_nor_does_one_that_was_hidden_again(given: GivenEvents) -> None:
+    hidden = SeriesUnpublished(series_id="s1")
+    given(created("ana"), published, hidden).when(UPLOAD, by="ben").then_rejected(
+        "series_not_found"
     )
 
 
