@@ -160,6 +160,8 @@ class Load:
     def _attack(self) -> None:
         with self._client("ulan") as uploader:
             series = self._new_series(uploader, "A series under attack")
+        with self._client("meder") as moderator:
+            self._ask(moderator, "POST", f"/series/{series}/publication")
         while not self._ending.is_set():
             try:
                 name = self._hostile.get(timeout=PAUSE_SECONDS)

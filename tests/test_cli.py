@@ -203,7 +203,7 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
     with psycopg.connect(database.app, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
-            " VALUES ('catalogue', 1, 1, 'series-s1', 'broken')"
+            " VALUES ('catalogue', 2, 1, 'series-s1', 'broken')"
         )
         assert re.search(r"catalogue_2 +│ 0 +│ 6 +│ 1 ", status(on_site))
         for name in ("catalogue", "catalogue_2"):
