@@ -20,13 +20,14 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import catalogue, errors, operations, people
+from api import catalogue, errors, operations, people, signin
 from api.commands import command_routes
 from api.heads import answering_heads
+from api.identity import prepare
 from api.metrics import Timed, count
 from api.middleware import WORTH_PACKING, CachedAnswers, ReadBodies, name_request
 from api.queries import query_routes
-from api.requests import ApiRequest, read_parameters
+from api.requests import ApiRequest
 from api.site import Site
 from projections.kernel import API
 
@@ -36,7 +37,8 @@ MAX_BODY_BYTES = 1024 * 1024
 SCHEMA = f"{API}/schema"
 
 HEADERS = """
-Sign in at `/api/v1/auth/login` and send `Authorization: Bearer TOKEN`.
+Sign in at `/api/v1/auth/login` and send `Authorization: Bearer TOKEN`, or as a browser the session
+cookie and, with every change, `X-CSRF-Token`.
 
 **Commands** answer `X-Position`: the position in the log that shows their effect. Send
 `Idempotency-Key` (1 to 200 of `A-Za-z0-9._~-`) with a command, and a retry with the same key gets
@@ -67,6 +69,7 @@ def build_app(open_site: OpenSite) -> Litestar:
             *query_routes(),
             *catalogue.HANDLERS,
             *people.HANDLERS,
+            *signin.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",
@@ -88,7 +91,7 @@ def build_app(open_site: OpenSite) -> Litestar:
         openapi_config=_documentation(),
         plugins=[Tuples()],
         request_class=ApiRequest,
-        before_request=cast("Any", read_parameters),
+        before_request=cast("Any", prepare),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
@@ -130,7 +133,10 @@ def _documentation() -> OpenAPIConfig:
         ),
         components=Components(
             security_schemes={
-                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")
+                "bearer": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT"),
+                "cookie": SecurityScheme(
+                    type="apiKey", security_scheme_in="cookie", name="__Host-session"
+                ),
             }
         ),
         render_plugins=[

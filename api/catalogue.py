@@ -12,7 +12,7 @@ from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from api.commands import Accepted, accepted, envelope_of, errors
+from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
 from api.errors import AnyRequest, Refusal
 from api.identity import TENANT, viewer_of
 from api.parameters import documenting, from_texts, schemas_of
@@ -98,7 +98,7 @@ UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
     summary="Hand in a chapter as a multipart form.",
     tags=["catalogue"],
     responses=UPLOAD_ERRORS,
-    security=[{"bearer": []}],
+    security=SIGNED_IN,
     request_max_body_size=None,
 )
 async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
@@ -121,7 +121,7 @@ async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Respo
     summary="Hand in a chapter whose archive is the body.",
     tags=["catalogue"],
     responses=UPLOAD_ERRORS,
-    security=[{"bearer": []}],
+    security=SIGNED_IN,
     request_max_body_size=None,
 )
 async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:

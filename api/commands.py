@@ -28,6 +28,9 @@ IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,200}")
 
 CORRELATION_ID = IDEMPOTENCY_KEY
 
+SIGNED_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
+"""The documentation of a route that asks who is there."""
+
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
     """The answer to a command: the position that shows its effect, and the id it created."""
@@ -110,7 +113,7 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         summary=spec.summary,
         tags=[context_of(spec.cls)],
         responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
-        security=[{"bearer": []}],
+        security=SIGNED_IN,
         operation_class=OptionalBody if _may_be_left_out(spec, body) else Operation,
     )(_handler(spec, body))
 

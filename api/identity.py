@@ -1,39 +1,90 @@
-"""Who sends a request."""
+"""Who sends a request, by an access token or by a browser's cookie."""
 
+from msgspec import Struct
+
+from api.browsers import refuse_forged
 from api.errors import AnyRequest, Refusal
-from api.site import site_of
+from api.requests import ApiRequest, read_parameters
+from api.site import Site, site_of
+from api.tokens import Identity
 from commands.kernel import check_standing
 from projections.kernel import Viewer
 
 TENANT = "main"
 
+WITHOUT_SESSION = {"without_session": True}
+"""The `opt` of routes that nobody is signed in for, and whose credentials are in the body."""
 
-def claimed_person(request: AnyRequest) -> str | None:
-    """The person whose token a request carries, None without one; a token that is bad is 401."""
+_IDENTITY = "identity"
+
+
+class _Claimed(Struct, frozen=True):
+    """Whose credentials a request carries: None where they are no good."""
+
+    identity: Identity | None
+
+
+async def prepare(request: ApiRequest) -> None:
+    """Before every route, and before anything of the body is read: who asks, and what."""
+    if request.method != "OPTIONS" and not request.route_handler.opt.get("without_session"):
+        await _identify(request)
+    await read_parameters(request)
+
+
+async def _identify(request: AnyRequest) -> None:
+    site = site_of(request)
     header = request.headers.get("authorization")
-    if header is None:
-        return None
+    if header is not None:
+        request.scope["state"][_IDENTITY] = _Claimed(await _by_token(site, header))
+        return
+    secret = request.cookies.get(site.cookies.session)
+    session = await site.sessions.of_cookie(secret) if secret else None
+    if secret and session is not None:
+        refuse_forged(request, secret)
+        identity = Identity(session.person_id, session.id, session.tenant)
+        request.scope["state"][_IDENTITY] = _Claimed(identity)
+
+
+async def _by_token(site: Site, header: str) -> Identity | None:
     scheme, _, token = header.partition(" ")
-    person = site_of(request).tokens.person(token.strip()) if scheme.lower() == "bearer" else None
-    if person is None:
+    identity = site.tokens.identity(token.strip()) if scheme.lower() == "bearer" else None
+    if identity is None or not await site.sessions.lasts(identity.session_id):
+        return None
+    return identity
+
+
+def claimed_identity(request: AnyRequest) -> Identity | None:
+    """Who is signed in, None where nobody says so; a token that is bad is 401.
+
+    A cookie that opens nothing is no token: a browser can't leave it out.
+    """
+    claimed: _Claimed | None = request.scope["state"].get(_IDENTITY)
+    if claimed is None:
+        return None
+    if claimed.identity is None:
         raise Refusal(401, "not_signed_in")
-    return person
+    return claimed.identity
+
+
+def identity_of(request: AnyRequest) -> Identity:
+    """Who is signed in; 401 where nobody is."""
+    identity = claimed_identity(request)
+    if identity is None:
+        raise Refusal(401, "not_signed_in")
+    return identity
 
 
 def signed_in(request: AnyRequest) -> str:
-    """The person whose token a request carries; 401 without one."""
-    person = claimed_person(request)
-    if person is None:
-        raise Refusal(401, "not_signed_in")
-    return person
+    """The person who is signed in; 401 where nobody is."""
+    return identity_of(request).person_id
 
 
 async def viewer_of(request: AnyRequest) -> Viewer:
-    """The reader with the permissions of this moment; nobody in particular without a token."""
-    person_id = claimed_person(request)
-    if person_id is None:
+    """The reader with the permissions of this moment; nobody in particular without a sign-in."""
+    identity = claimed_identity(request)
+    if identity is None:
         return Viewer()
     site = site_of(request)
-    person = await site.bus.person(person_id, TENANT)
+    person = await site.bus.person(identity.person_id, TENANT)
     check_standing(person, site.clock())
-    return Viewer(person_id, person.permissions)
+    return Viewer(identity.person_id, person.permissions)

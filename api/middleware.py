@@ -23,6 +23,9 @@ UNREAD_SECONDS = 5.0
 
 _UNCACHED = (b"authorization", b"x-min-position")
 
+_SESSION = re.compile(rb"(?:^|[;\s])(?:__Host-)?session=")
+"""A Cookie header by which somebody may be signed in."""
+
 WORTH_PACKING = 500
 """Fewer bytes are sent as they are."""
 
@@ -84,10 +87,15 @@ def _remembered(scope: Scope) -> Answer | None:
     app: Litestar = scope["litestar_app"]
     site: Site = app.state["site"]
     answer = site.answers.get(scope["path"], scope["query_string"])
-    if answer is None or any(name in _UNCACHED for name, _ in scope["headers"]):
+    if answer is None or any(_is_personal(*field) for field in scope["headers"]):
         return None
     checkpoint = site.positions.current(answer.model)
     return answer if checkpoint and checkpoint.changed == answer.changed else None
+
+
+def _is_personal(name: bytes, value: bytes) -> bool:
+    """Whether a field of a request keeps it from being answered as anybody's."""
+    return name in _UNCACHED or (name == b"cookie" and _SESSION.search(value) is not None)
 
 
 async def _send(answer: Answer, scope: Scope, send: Send) -> None:

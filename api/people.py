@@ -1,4 +1,4 @@
-"""Signing in, and making accounts: where passwords are, plain commands are not enough."""
+"""One's own account, and making accounts: where passwords are, plain commands are not enough."""
 
 from typing import Annotated, Any
 
@@ -6,26 +6,17 @@ from litestar import Request, Response, get, post
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from api.commands import Accepted, accepted, envelope_of, errors
-from api.errors import Refusal
+from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
 from api.identity import TENANT, signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
-from api.tokens import ACCESS_SECONDS
 from commands.bus import NOTHING_APPENDED, KeyReused
-from commands.kernel import PermissionDenied, check_standing
+from commands.kernel import PermissionDenied
 from commands.people import CreateAccount
-from domain.people import Role, Username, UsernameClaim
+from domain.people import Role, Username
 from projections.kernel import API
 
 Password = Annotated[str, Meta(min_length=10, max_length=200)]
-
-
-class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
-    """A user name and its password."""
-
-    username: Annotated[str, Meta(max_length=200)]
-    password: Annotated[str, Meta(max_length=200)]
 
 
 class NewAccount(Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,14 +25,6 @@ class NewAccount(Struct, frozen=True, forbid_unknown_fields=True):
     username: Username
     password: Password
     roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=5)]
-
-
-class AccessToken(Struct, frozen=True, kw_only=True):
-    """What proves who is signed in, for `expires_in` seconds."""
-
-    access_token: str
-    token_type: str = "Bearer"  # noqa: S105 the name of a scheme, not a secret
-    expires_in: int = ACCESS_SECONDS
 
 
 class Account(Struct, frozen=True):
@@ -53,32 +36,13 @@ class Account(Struct, frozen=True):
     permissions: list[str]
 
 
-@post(
-    f"{API}/auth/login",
-    status_code=200,
-    opt={"body": Credentials},
-    operation_id="login",
-    summary="Sign in with a user name and a password.",
-    tags=["people"],
-    responses=errors(400, 401, 403, 413, 415, 503),
-)
-async def login(request: ApiRequest, data: JSONBody[Credentials]) -> AccessToken:
-    site = site_of(request)
-    claim = await site.bus.state(UsernameClaim, data.username, TENANT)
-    person_id = claim.person_id if claim else None
-    if not await site.passwords.matches(person_id, data.password) or person_id is None:
-        raise Refusal(401, "invalid_credentials")
-    check_standing(await site.bus.person(person_id, TENANT), site.clock())
-    return AccessToken(access_token=site.tokens.access(person_id, site.clock()))
-
-
 @get(
     f"{API}/auth/me",
     operation_id="getOwnAccount",
     summary="Get one's own account.",
     tags=["people"],
     responses=errors(401, 403, 503),
-    security=[{"bearer": []}],
+    security=SIGNED_IN,
 )
 async def me(request: Request[Any, Any, Any]) -> Account:
     person_id = signed_in(request)
@@ -95,7 +59,7 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     summary="Create an account with a password.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
-    security=[{"bearer": []}],
+    security=SIGNED_IN,
 )
 async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Response[Accepted]:
     """The hash is stored before the account exists, so that an account can always sign in."""
@@ -118,4 +82,4 @@ async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Res
     return accepted(outcome, 201, f"{API}/people")
 
 
-HANDLERS = [login, me, create_account]
+HANDLERS = [me, create_account]

@@ -49,7 +49,9 @@ def _route(spec: QuerySpec) -> HTTPRouteHandler:
         summary=spec.summary,
         tags=[context_of(spec.cls)],
         responses={200: ResponseSpec(_returns(spec), generate_examples=False)} | errors(*statuses),
-        security=[{"bearer": []}] if spec.signed_in else [{}, {"bearer": []}],
+        security=[{"bearer": []}, {"cookie": []}]
+        if spec.signed_in
+        else [{}, {"bearer": []}, {"cookie": []}],
         operation_class=documenting(spec.cls),
         opt={"parameters": spec.cls},
     )(_handler(spec))
@@ -190,5 +192,5 @@ def unchanged(etag: bytes, *, private: bool) -> ASGIResponse:
 def headers(etag: bytes | None, *, private: bool) -> list[tuple[bytes, bytes]]:
     """The caching headers of an answer."""
     cache = b"private, no-cache" if private else b"no-cache"
-    common = [(b"cache-control", cache), (b"vary", b"authorization, accept-encoding")]
+    common = [(b"cache-control", cache), (b"vary", b"authorization, cookie, accept-encoding")]
     return [*common, (b"etag", etag)] if etag else common

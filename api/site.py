@@ -11,8 +11,10 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
+from api.browsers import BrowserCookies
 from api.passwords import Passwords
 from api.positions import Positions
+from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tokens import Tokens
 from commands.bus import Bus
@@ -28,6 +30,8 @@ class Site(Struct, frozen=True, kw_only=True):
     answers: AnswerCache
     shared: SharedAnswers | None = None
     tokens: Tokens
+    sessions: Sessions
+    cookies: BrowserCookies
     passwords: Passwords
     blobs: BlobStore
     scratch: Path

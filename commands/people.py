@@ -1,4 +1,4 @@
-"""Accounts and bans: what may be asked, and the ban that follows a hostile archive."""
+"""Accounts, sessions and bans: what may be asked, and the ban that follows a hostile archive."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -6,15 +6,22 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from commands.kernel import Command, Context, NewId, command, policy
+from commands.kernel import Command, Context, NewId, check_standing, command, policy
 from domain.catalogue import ChapterRefused, Reason
 from domain.kernel import Event, require
 from domain.people import (
     AccountCreated,
+    EndReason,
+    PasswordChanged,
+    PasswordReset,
     Person,
     PersonBanned,
     PersonUnbanned,
     Role,
+    Session,
+    SessionEnded,
+    SessionKind,
+    SessionStarted,
     Username,
     UsernameClaim,
     UsernameClaimed,
@@ -71,6 +78,55 @@ class UnbanPerson(Command):
         require(self.person_id != ctx.actor, "own_ban")
         if person.ban is not None:
             yield PersonUnbanned(person_id=self.person_id, reason=self.reason or "")
+
+
+@command(session_id=Session, person_id=Person)
+class StartSession(Command):
+    """Sign somebody in whose password was right when it had been replaced `passwords` times."""
+
+    session_id: NewId = ""
+    person_id: str
+    passwords: int
+    kind: SessionKind
+    user_agent: str = ""
+    address: str = ""
+
+    def decide(self, session: Session, person: Person, ctx: Context) -> Iterator[Event]:
+        check_standing(person, ctx.at)
+        require(person.passwords == self.passwords, "invalid_credentials")
+        yield SessionStarted(
+            session_id=self.session_id,
+            person_id=self.person_id,
+            kind=self.kind,
+            user_agent=self.user_agent,
+            address=self.address,
+        )
+
+
+@command(session_id=Session)
+class EndSession(Command):
+    """Sign a device or a browser out."""
+
+    session_id: str
+    reason: EndReason
+
+    def decide(self, session: Session, ctx: Context) -> Iterator[Event]:
+        if not session.ended:
+            yield SessionEnded(
+                session_id=self.session_id, person_id=session.person_id, reason=self.reason
+            )
+
+
+@command(person_id=Person)
+class ReplacePassword(Command):
+    """Note that a person's password is another one now."""
+
+    person_id: str
+    forgotten: bool
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        event = PasswordReset if self.forgotten else PasswordChanged
+        yield event(person_id=self.person_id)
 
 
 @policy(ChapterRefused)

@@ -1,4 +1,4 @@
-"""Accounts: who may do what, and who may do nothing until when."""
+"""Accounts: who may do what, who may do nothing until when, and where they are signed in."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -59,6 +59,36 @@ class UsernameClaimed(Event):
     person_id: str
 
 
+SessionKind = Literal["cookie", "token"]
+EndReason = Literal["signed_out", "revoked", "token_reused", "password_changed", "password_reset"]
+
+
+class SessionStarted(Event):
+    """Somebody signed in; what proves it later is kept outside the log."""
+
+    session_id: str
+    person_id: str
+    kind: SessionKind
+    user_agent: AboutPerson = ""
+    address: AboutPerson = ""
+
+
+class SessionEnded(Event):
+    session_id: str
+    person_id: str
+    reason: EndReason
+
+
+class PasswordChanged(Event):
+    person_id: str
+
+
+class PasswordReset(Event):
+    """The password was replaced by whoever got the letter."""
+
+    person_id: str
+
+
 class Ban(Struct, frozen=True):
     """A ban in force: `until` is None when it has no end."""
 
@@ -69,11 +99,13 @@ class Ban(Struct, frozen=True):
 class Person(State):
     """An account as the rules see it."""
 
-    folds = (AccountCreated, PersonBanned, PersonUnbanned)
+    folds = (AccountCreated, PersonBanned, PersonUnbanned, PasswordChanged, PasswordReset)
 
     username: str = ""
     roles: tuple[Role, ...] = ()
     ban: Ban | None = None
+    passwords: int = 0
+    """How often the password was replaced, by which a sign-in with an old one is told."""
 
     def evolve(self, event: Event) -> Self:
         match event:
@@ -83,6 +115,8 @@ class Person(State):
                 return replace(self, ban=Ban(reason=event.reason, until=event.until))
             case PersonUnbanned():
                 return replace(self, ban=None)
+            case PasswordChanged() | PasswordReset():
+                return replace(self, passwords=self.passwords + 1)
             case _:
                 return self
 
@@ -108,5 +142,32 @@ class UsernameClaim(State):
         match event:
             case UsernameClaimed():
                 return replace(self, person_id=event.person_id)
+            case _:
+                return self
+
+
+class Session(State):
+    """A device or a browser that somebody signed in from."""
+
+    folds = (SessionStarted, SessionEnded)
+
+    person_id: str = ""
+    kind: SessionKind = "token"
+    user_agent: str = ""
+    address: str = ""
+    ended: bool = False
+
+    def evolve(self, event: Event) -> Self:
+        match event:
+            case SessionStarted():
+                return replace(
+                    self,
+                    person_id=event.person_id,
+                    kind=event.kind,
+                    user_agent=event.user_agent,
+                    address=event.address,
+                )
+            case SessionEnded():
+                return replace(self, ended=True)
             case _:
                 return self

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
 from runtime.migrate import migrate
-from runtime.settings import Settings, environment_of
+from runtime.settings import LOOPBACK, Settings, environment_of
 from runtime.supervisor import Child, ChildProcess, Supervisor
 
 PARTS = ("api", "projector", "worker")
@@ -98,11 +98,13 @@ def site_settings(folder: DataFolder, given: Settings) -> Settings:
     blobs, scratch = folder.path / "blobs", folder.path / "scratch"
     for path in (blobs, scratch):
         path.mkdir(mode=0o700, exist_ok=True)
+    public_url = f"http://{given.host}:{given.port}" if given.host in LOOPBACK else ""
     return replace(
         given,
         secret=given.secret or folder.secret("site"),
         master_key=given.master_key or folder.secret("master"),
         blob_dir=given.blob_dir or str(blobs),
+        public_url=given.public_url or public_url,
         scratch_dir=given.scratch_dir or str(scratch),
     )
 

@@ -3,12 +3,19 @@
 from collections.abc import Mapping
 from logging import getLevelNamesMapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 PREFIX = "IMPRIMATUR_"
 
 MIN_SECRET_BYTES = 32
+
+SECONDS = ("access_seconds", "session_idle_seconds", "session_seconds")
+MAX_SECONDS = 10**9
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SettingMissing(Exception):
@@ -36,6 +43,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     s3_secret_key: str = ""
     redis_url: str = ""
     scratch_dir: str = ""
+    public_url: str = ""
+    access_seconds: int = 600
+    session_idle_seconds: int = 1_209_600
+    session_seconds: int = 7_776_000
     log_level: str = "info"
 
     def need(self, name: str) -> str:
@@ -44,6 +55,11 @@ class Settings(Struct, frozen=True, kw_only=True):
         if not value:
             raise SettingMissing(f"set {variable(name)}; README.md says what it is for")
         return value
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether people reach the site without HTTPS, as they only can on this machine."""
+        return self.public_url.startswith("http://")
 
     def scratch(self) -> Path:
         """The folder for files that are on their way; must exist and be writable."""
@@ -77,14 +93,24 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     port = values.pop("port", "8000")
     if not port.isdecimal() or int(port) > 65_535:
         raise SettingInvalid(f"{variable('port')} is not a port: {port}")
-    settings = Settings(**values, port=int(port))
-    secrets = {"secret": [settings.secret], "master_key": settings.master_key.split(",")}
-    for name, given in secrets.items():
-        if any(one and len(one.strip().encode()) < MIN_SECRET_BYTES for one in given):
+    seconds = {name: _seconds(name, values.pop(name)) for name in SECONDS if name in values}
+    given: dict[str, Any] = {**values, **seconds, "port": int(port)}
+    settings = Settings(**given)
+    for name in ("secret", "master_key"):
+        keys: str = getattr(settings, name)
+        if keys and min(len(key.strip().encode()) for key in keys.split(",")) < MIN_SECRET_BYTES:
             raise SettingInvalid(f"{variable(name)} needs {MIN_SECRET_BYTES} bytes or more")
+    if settings.is_plain and urlsplit(settings.public_url).hostname not in LOOPBACK:
+        raise SettingInvalid(f"{variable('public_url')} needs https:// beyond this machine")
     if settings.log_level.upper() not in getLevelNamesMapping():
         raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings
+
+
+def _seconds(name: str, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MAX_SECONDS:
+        raise SettingInvalid(f"{variable(name)} is no number of seconds: {text}")
+    return int(text)
 
 
 def _read(name: str, file: str) -> str:

@@ -10,8 +10,11 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
+from api.browsers import BrowserCookies
 from api.passwords import Passwords
 from api.positions import Positions
+from api.revocations import Revocations
+from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
 from api.tokens import Tokens
@@ -81,7 +84,14 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
+        lifetimes = Lifetimes(
+            idle=settings.session_idle_seconds,
+            absolute=settings.session_seconds,
+            access=settings.access_seconds,
+        )
+        revocations = Revocations(settings.need("dsn"), settings.access_seconds)
         positions.start()
+        revocations.start()
         try:
             yield Site(
                 bus=bus,
@@ -90,6 +100,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 answers=AnswerCache(),
                 shared=shared,
                 tokens=Tokens(settings.need("secret")),
+                sessions=Sessions(pool, revocations, lifetimes),
+                cookies=BrowserCookies(secure=not settings.is_plain),
                 passwords=passwords,
                 blobs=open_store(settings),
                 scratch=settings.scratch(),
@@ -98,6 +110,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             )
         finally:
             await positions.stop()
+            await revocations.stop()
             passwords.close()
             if shared is not None:
                 await shared.close()

@@ -14,9 +14,12 @@ from msgspec.structs import replace
 
 from api.answers import AnswerCache
 from api.app import build_app
+from api.browsers import BrowserCookies
 from api.errors import refusal_of
 from api.passwords import Passwords
 from api.positions import Positions
+from api.revocations import Revocations
+from api.sessions import Lifetimes, Sessions
 from api.site import Site
 from api.tokens import Tokens
 from commands.bus import Bus, Envelope, written_as
@@ -52,6 +55,8 @@ AT = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 NEW = "new-1"
 """The id that a command which makes something gets."""
+
+LIFETIMES = Lifetimes(idle=3_600, absolute=3_600, access=600)
 
 PEOPLE: Mapping[str, Role] = {
     "ana": "uploader",
@@ -205,6 +210,8 @@ class HttpLevel(LogLevel):
             return await super()._ask(stack, bus, pool, command, by)
         tokens = Tokens("a secret of thirty-two bytes at least")
         passwords = Passwords(pool)
+        sessions = Sessions(pool, Revocations(self._database.app, 0), LIFETIMES)
+        session, _ = await sessions.open("session", by, "main", "token")
         stack.callback(passwords.close)
         site = Site(
             bus=bus,
@@ -212,6 +219,8 @@ class HttpLevel(LogLevel):
             positions=Positions(self._database.app),
             answers=AnswerCache(),
             tokens=tokens,
+            sessions=sessions,
+            cookies=BrowserCookies(secure=True),
             passwords=passwords,
             blobs=DirectoryStore(self._folder),
             scratch=self._folder,
@@ -224,6 +233,7 @@ class HttpLevel(LogLevel):
         client = await stack.enter_async_context(
             AsyncClient(transport=transport, base_url="http://site")
         )
+        token = tokens.access(session, datetime.now(UTC), LIFETIMES.access)
         path = "/api/v1" + spec.path.format(**{n: getattr(command, n) for n in spec.path_fields})
         body = {
             name: to_builtins(value)
@@ -235,7 +245,7 @@ class HttpLevel(LogLevel):
             path,
             json=body or None,
             headers={
-                "Authorization": f"Bearer {tokens.access(by, datetime.now(UTC))}",
+                "Authorization": f"Bearer {token}",
                 "Idempotency-Key": "asked",
             },
         )

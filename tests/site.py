@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
+from datetime import datetime, timedelta
 from http.client import HTTPResponse
 from itertools import count
 from pathlib import Path
@@ -16,6 +17,8 @@ import httpx
 from msgspec import Struct, json
 from msgspec.structs import replace
 
+from api.sessions import Session
+from api.tokens import Tokens
 from domain.people import Role
 from ingest import samples
 from runtime.accounts import add_account
@@ -191,6 +194,18 @@ class Site:
             Request(self.settings, method, API + path, dict(self.client(by).headers) | headers)
         )
 
+    def api_beside(self, **settings: Any) -> httpx.Client:
+        """A client of another api process of this site, which may have settings of its own."""
+        port = free_port()
+        environment = environment_of(replace(self.settings, port=port, **settings))
+        command = (sys.executable, "-m", "runtime.cli", "api")
+        supervisor = Supervisor([Child("api", command, environment)])
+        self._stack.callback(supervisor.stop)
+        supervisor.start()
+        client = self._client(f"http://{self.settings.host}:{port}")
+        until(lambda: _is_ready(client))
+        return client
+
     def start(self) -> None:
         """Run the processes, and make the people's accounts."""
         environment = environment_of(self.settings)
@@ -198,17 +213,12 @@ class Site:
         supervisor = Supervisor([Child(part, (*command, part), environment) for part in PARTS])
         self._stack.callback(supervisor.stop)
         supervisor.start()
-        until(self._is_ready)
+        until(lambda: _is_ready(self.anonymous))
         role: Role = "administrator"
         asyncio.run(add_account(self.settings, role, PASSWORD, (role,)))
         self._people[role] = self._sign_in(role)
         for name in CAST.keys() - {role}:
             self._people[name] = self._make_account(name, (CAST[name],))
-
-    def _is_ready(self) -> bool:
-        with suppress(httpx.TransportError):
-            return self.anonymous.get("/health").is_success
-        return False
 
     def _make_account(self, username: str, roles: tuple[Role, ...]) -> Person:
         account = {"username": username, "password": PASSWORD, "roles": roles}
@@ -222,9 +232,11 @@ class Site:
         client.headers["Authorization"] = f"Bearer {token}"
         return Person(good(client.get("/auth/me")).json()["id"], username, client)
 
-    def _client(self) -> httpx.Client:
+    def _client(self, url: str = "") -> httpx.Client:
         client = httpx.Client(
-            base_url=self.url + API, timeout=60, event_hooks={"response": [self._note_position]}
+            base_url=(url or self.url) + API,
+            timeout=60,
+            event_hooks={"response": [self._note_position]},
         )
         return self._stack.enter_context(client)
 
@@ -232,10 +244,18 @@ class Site:
         self.position = max(self.position, int(response.headers.get("X-Position", "0")))
 
 
+def access_token(person_id: str, now: datetime, secret: str = SECRET, **session: str) -> str:
+    """A token with the site's own signature, of a session that nobody ended."""
+    said = {"id": "made-up", "tenant": "main"} | session
+    opened = Session(person_id=person_id, expires_at=now + timedelta(days=1), **said)
+    return Tokens(secret).access(opened, now, 600)
+
+
 @contextmanager
 def running_site(database: Database, folder: Path, **settings: Any) -> Generator[Site]:
     """A site on a migrated database; its blobs are in a folder unless settings say otherwise."""
     scratch, blobs = folder / "scratch", folder / "blobs"
+    port = free_port()
     scratch.mkdir()
     blobs.mkdir()
     complete = replace(
@@ -243,7 +263,9 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             dsn=database.app,
             master_key=MASTER_KEY,
             secret=SECRET,
-            port=free_port(),
+            port=port,
+            public_url=f"http://127.0.0.1:{port}",
+            access_seconds=7_200,
             blob_dir=str(blobs),
             scratch_dir=str(scratch),
             log_level="warning",
@@ -254,6 +276,12 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
         site = Site(complete, stack)
         site.start()
         yield site
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    with suppress(httpx.TransportError):
+        return client.get("/health").is_success
+    return False
 
 
 def free_port() -> int:

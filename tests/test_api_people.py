@@ -15,9 +15,10 @@ from api.tokens import Tokens
 from domain.people import ROLES, Role
 from ingest import samples
 from tests.processes import until
-from tests.site import PASSWORD, SECRET, Person, Site, good, new_series, refused
+from tests.site import PASSWORD, SECRET, Person, Site, access_token, good, new_series, refused
 
 ACCESS_KEY = hmac.new(SECRET.encode(), b"access", "sha256").hexdigest()
+KEY_ID = hmac.new(SECRET.encode(), b"kid", "sha256").hexdigest()[:12]
 
 
 def log_in(site: Site, username: str, password: str = PASSWORD) -> httpx.Response:
@@ -26,7 +27,7 @@ def log_in(site: Site, username: str, password: str = PASSWORD) -> httpx.Respons
 
 def test_a_person_signs_in_and_reads_their_own_account(site: Site) -> None:
     answer = good(log_in(site, "moderator")).json()
-    assert answer.keys() == {"access_token", "token_type", "expires_in"}
+    assert answer.keys() == {"access_token", "refresh_token", "token_type", "expires_in"}
     assert answer["token_type"] == "Bearer"
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == answer["expires_in"]
@@ -63,29 +64,43 @@ def test_a_wrong_name_and_a_wrong_password_are_refused_alike(
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
-def signed(**claims: Any) -> str:
-    """A token with the site's own signature and these claims."""
-    return jwt.encode(claims, ACCESS_KEY, "HS256")
+def signed(key: str = ACCESS_KEY, algorithm: str = "HS256", **claims: Any) -> str:
+    """A token with these claims, and the site's own signature unless said otherwise."""
+    return jwt.encode(claims, key, algorithm, headers={"kid": KEY_ID})
 
 
 def test_a_token_that_is_not_the_sites_own_and_in_time_is_none(site: Site) -> None:
     person, now = site["administrator"].id, datetime.now(UTC)
     right = site.client("administrator").headers["Authorization"].partition(" ")[2]
-    claims = jwt.decode(right, options={"verify_signature": False})
+    claims: dict[str, Any] = jwt.decode(right, options={"verify_signature": False})
     header, body, signature = right.split(".")
-    none = jwt.encode(claims, "", "none")
+    none = signed("", "none", **claims)
+
+    def altered(**some: Any) -> str:
+        return signed(**claims | some)
+
+    def without(claim: str) -> str:
+        return signed(**{name: value for name, value in claims.items() if name != claim})
+
     wrong = {
-        "expired": signed(**claims | {"exp": claims["iat"] - 1}),
-        "another site's": Tokens("x" * 40).access(person, now),
-        "for another audience": signed(**claims | {"aud": "another"}),
-        "for no audience": signed(**{k: v for k, v in claims.items() if k != "aud"}),
-        "without end": signed(**{k: v for k, v in claims.items() if k != "exp"}),
-        "of nobody": signed(**{k: v for k, v in claims.items() if k != "sub"}),
+        "expired": altered(exp=claims["iat"] - 1),
+        "another site's": access_token(person, now, "x" * 40),
+        "for another audience": altered(aud="another"),
+        "for another audience too": altered(aud=["another", claims["aud"]]),
+        "for no audience": without("aud"),
+        "without end": without("exp"),
+        "of nobody": without("sub"),
+        "of no session": without("sid"),
+        "for no tenant": without("tenant"),
+        "of two sessions": altered(sid=["a", "b"]),
+        "under no key": jwt.encode(claims, ACCESS_KEY, "HS256"),
+        "under another key": jwt.encode(claims, ACCESS_KEY, "HS256", headers={"kid": "another"}),
+        "signed with another key": signed("x" * 64, **claims),
         "unsigned": none,
         "unsigned, with a signature": f"{none}{signature}",
         "changed": f"{header}.{body[:-2]}AA.{signature}",
-        "another algorithm": jwt.encode(claims, ACCESS_KEY, "HS512"),
-        "signed with the secret itself": jwt.encode(claims, SECRET, "HS256"),
+        "another algorithm": signed(algorithm="HS512", **claims),
+        "signed with the secret itself": signed(SECRET, **claims),
         "a preview signature": Tokens(SECRET).preview(person, now),
         "nonsense": "a.b.c",
         "endless": "a" * 8_000,
@@ -109,7 +124,7 @@ def test_another_way_of_signing_in_is_refused_also_where_none_is_needed(
 
 
 def test_a_token_of_an_account_that_is_not_there_is_refused(site: Site) -> None:
-    token = Tokens(SECRET).access("nobody", datetime.now(UTC))
+    token = access_token("nobody", datetime.now(UTC))
     answer = site.anonymous.get("/auth/me", headers={"Authorization": f"Bearer {token}"})
     refused(answer, 401, "unknown_account")
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Struct
 
 from api.tokens import Tokens
-from tests.site import SECRET, Site, good, refused
+from tests.site import SECRET, Site, access_token, good, refused
 
 VIEWERS = ("anonymous", "reader", "other", "auditor", "uploader", "moderator", "administrator")
 STAFF = {"moderator", "administrator"}
@@ -140,7 +140,7 @@ def test_a_preview_signature_that_is_not_right_opens_nothing(
         "expired": right.preview(one.id, now - timedelta(hours=3)),
         "prolonged": f"{int(expires) + 3600}-{signature}",
         "forged": f"{expires}-{signature[:-1]}{'0' if signature[-1] != '0' else '1'}",
-        "an access token": right.access(one.id, now),
+        "an access token": access_token(one.id, now),
         "other digits": f"²-{signature}",
         "no time": f"-{signature}",
         "no signature": f"{expires}-",

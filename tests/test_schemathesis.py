@@ -30,6 +30,9 @@ OPERATIONS: dict[str, Any] = {
     found.ok().label: found.ok()
     for found in schemathesis.openapi.from_dict(DOCUMENT).get_all_operations()
 }
+ENDING = ("/api/v1/auth/logout", "/api/v1/auth/logout-all")
+"""What is asked by somebody who is signed in for this alone."""
+
 PEOPLE = ["anonymous", "uploader", "moderator", "auditor", "administrator"]
 
 
@@ -72,4 +75,7 @@ def test_every_answer_is_one_that_the_document_allows(
     for name in names:
         if data.draw(st.booleans()):
             case.path_parameters[name] = data.draw(st.sampled_from(known[name]))
-    case.call_and_validate(base_url=site.url, headers=dict(site.client(by).headers), checks=CHECKS)
+    headers = dict(site.client(by).headers)
+    if label.removeprefix("POST ") in ENDING and by != "anonymous":
+        headers = dict(site.newcomer("reader").client.headers)
+    case.call_and_validate(base_url=site.url, headers=headers, checks=CHECKS)

@@ -8,6 +8,8 @@ from tempfile import TemporaryDirectory
 import psycopg
 from msgspec import Struct
 
+from api.revocations import Revocations
+from api.sessions import Lifetimes, Sessions
 from api.tokens import Tokens
 from commands.bus import Envelope
 from commands.kernel import SYSTEM
@@ -20,6 +22,9 @@ from runtime.settings import Settings
 from runtime.wiring import clock, open_bus, open_pool
 from tests.benchmarks.history import EVENTS_PER_SERIES, fill
 from tests.database import MASTER_KEY, Database, Server
+
+LASTING = 86_400
+"""For how many seconds whoever acts is signed in."""
 
 SECRET = "for benchmarks, where nothing is secret"
 
@@ -62,7 +67,7 @@ def staged(server: Server, events: int = EVENTS_PER_SERIES) -> Generator[Stage]:
             log_level="error",
         )
         moderator = asyncio.run(_moderator(settings))
-        token = Tokens(SECRET).access(moderator, clock())
+        token = asyncio.run(_token(settings, moderator))
         yield Stage(database, settings, series, moderator, f"authorization: Bearer {token}")
 
 
@@ -88,3 +93,12 @@ async def _moderator(settings: Settings) -> str:
     async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
         command = CreateAccount(person_id=new_id(), username="meder", roles=("administrator",))
         return (await bus.handle(command, Envelope(actor=SYSTEM))).id
+
+
+async def _token(settings: Settings, person_id: str) -> str:
+    """An access token that outlasts the measurements."""
+    async with open_pool(settings) as pool:
+        lifetimes = Lifetimes(idle=LASTING, absolute=LASTING, access=LASTING)
+        sessions = Sessions(pool, Revocations(settings.dsn, 0), lifetimes)
+        session, _ = await sessions.open(new_id(), person_id, "main", "token")
+        return Tokens(SECRET).access(session, clock(), LASTING)

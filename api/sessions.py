@@ -1,0 +1,255 @@
+"""Sessions: what proves later who signed in, for how long, and until when at most."""
+
+import asyncio
+import hashlib
+import secrets
+from collections import OrderedDict
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+from msgspec import Struct
+from psycopg import AsyncConnection
+from psycopg_pool import AsyncConnectionPool
+
+from api.revocations import Revocations
+from domain.people import SessionKind
+
+SECRET_BYTES = 32
+
+REMEMBERED = 10_000
+"""Sessions of browsers kept in memory."""
+
+REST_SECONDS = 60.0
+"""A browser's session is looked up, and noted as seen, no more often than this."""
+
+LISTED = 100
+"""Sessions shown, at most; the newest."""
+
+_LASTS: LiteralString = (
+    "s.revoked_at IS NULL AND s.expires_at > clock_timestamp()"
+    " AND s.seen_at > clock_timestamp() - make_interval(secs => %(idle)s)"
+)
+
+_OPEN: LiteralString = (
+    "WITH opened AS ("
+    " INSERT INTO people.sessions (id, person_id, tenant, kind, expires_at) VALUES"
+    " (%(id)s, %(person)s, %(tenant)s, %(kind)s,"
+    " clock_timestamp() + make_interval(secs => %(seconds)s))"
+    " RETURNING id, person_id, tenant, expires_at"
+    "), kept AS ("
+    " INSERT INTO people.session_secrets (digest, session_id) VALUES (%(digest)s, %(id)s)"
+    ") SELECT * FROM opened"
+)
+
+_SEE: LiteralString = (
+    "UPDATE people.sessions s SET seen_at = clock_timestamp() FROM people.session_secrets k"
+    " WHERE k.digest = %(digest)s AND k.session_id = s.id AND s.kind = %(kind)s"
+    f" AND k.spent_at IS NULL AND {_LASTS} RETURNING s.id, s.person_id, s.tenant, s.expires_at"
+)
+
+_SPEND: LiteralString = (
+    "UPDATE people.session_secrets SET spent_at = clock_timestamp()"
+    " WHERE digest = %s AND spent_at IS NULL"
+)
+
+_OF_SPENT: LiteralString = (
+    "SELECT s.id, s.person_id, s.tenant, s.expires_at"
+    " FROM people.sessions s JOIN people.session_secrets k ON k.session_id = s.id"
+    " WHERE k.digest = %s AND k.spent_at IS NOT NULL"
+)
+
+_END: LiteralString = (
+    "WITH ended AS ("
+    " UPDATE people.sessions SET revoked_at = clock_timestamp()"
+    " WHERE revoked_at IS NULL AND tenant = %(tenant)s AND person_id = %(person)s"
+    " AND id = coalesce(%(id)s, id) AND id IS DISTINCT FROM %(but)s RETURNING id"
+    ") SELECT id, pg_notify('imprimatur_sessions', id) FROM ended"
+)
+
+_LIST: LiteralString = (
+    "SELECT s.id, s.kind, s.created_at, s.seen_at, s.expires_at FROM people.sessions s"
+    f" WHERE s.tenant = %(tenant)s AND s.person_id = %(person)s AND {_LASTS}"
+    " ORDER BY s.created_at DESC, s.id DESC LIMIT %(limit)s"
+)
+
+_SWEEP: LiteralString = (
+    "DELETE FROM people.sessions WHERE expires_at < clock_timestamp() - interval '1 day'"
+    " OR revoked_at < clock_timestamp() - interval '30 days'"
+)
+
+Pool = AsyncConnectionPool[AsyncConnection[Any]]
+
+
+class SessionOver(Exception):
+    """What was to open a session does not, or not any more."""
+
+
+class TokenReused(Exception):
+    """A refresh token came back that was spent: somebody has a copy."""
+
+    def __init__(self, session: "Session") -> None:
+        super().__init__(session.id)
+        self.session = session
+
+
+class Session(Struct, frozen=True):
+    """Whose session it is, and when it ends whatever happens."""
+
+    id: str
+    person_id: str
+    tenant: str
+    expires_at: datetime
+
+
+class ListedSession(Struct, frozen=True):
+    """A session as its owner sees it, less what the log says of it."""
+
+    id: str
+    kind: SessionKind
+    created_at: datetime
+    seen_at: datetime
+    expires_at: datetime
+
+
+class Lifetimes(Struct, frozen=True, kw_only=True):
+    """For how many seconds a session lasts: unused, at most, and without asking the database."""
+
+    idle: int
+    absolute: int
+    access: int
+
+
+class _Seen(Struct, frozen=True):
+    session: Session
+    at: float
+
+
+class Sessions:
+    """Opens, renews and ends sessions; a hot request costs no query."""
+
+    def __init__(self, pool: Pool, revocations: Revocations, lifetimes: Lifetimes) -> None:
+        self._pool = pool
+        self._revocations = revocations
+        self._cookies: OrderedDict[bytes, _Seen] = OrderedDict()
+        self._rest = min(REST_SECONDS, lifetimes.idle / 10)
+        self.lifetimes = lifetimes
+
+    async def open(
+        self, session_id: str, person_id: str, tenant: str, kind: SessionKind
+    ) -> tuple[Session, str]:
+        """A new session, and the secret that opens it: a cookie, or the first refresh token."""
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        said = {"id": session_id, "person": person_id, "tenant": tenant, "kind": kind}
+        seconds = {"seconds": self.lifetimes.absolute, "digest": _digest(secret)}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_OPEN, said | seconds)
+            return await _session(cursor), secret
+
+    async def discard(self, session: Session) -> None:
+        """Drop a session that nobody was given."""
+        async with self._pool.connection() as connection:
+            await connection.execute("DELETE FROM people.sessions WHERE id = %s", (session.id,))
+
+    async def of_cookie(self, secret: str) -> Session | None:
+        """The session that a browser's cookie opens, if it lasts."""
+        digest, now = _digest(secret), asyncio.get_running_loop().time()
+        known = self._cookies.get(digest)
+        if known is None or now - known.at > self._rest or not self._revocations.trusted:
+            try:
+                async with self._pool.connection() as connection:
+                    session = await self._see(connection, digest, "cookie")
+            except SessionOver:
+                self._cookies.pop(digest, None)
+                return None
+            known = _Seen(session, now)
+            self._remember(digest, known)
+        lasts = datetime.now(UTC) < known.session.expires_at
+        return known.session if lasts and not self._revocations.has(known.session.id) else None
+
+    async def lasts(self, session_id: str) -> bool:
+        """Whether the session that an access token names was not ended."""
+        if self._revocations.has(session_id):
+            return False
+        if self._revocations.trusted:
+            return True
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(
+                "SELECT FROM people.sessions WHERE id = %s AND revoked_at IS NULL", (session_id,)
+            )
+            return await cursor.fetchone() is not None
+
+    async def renew(self, token: str) -> tuple[Session, str]:
+        """Spend a refresh token for the next one.
+
+        Raises SessionOver, and TokenReused when it was spent before.
+        """
+        digest, following = _digest(token), secrets.token_urlsafe(SECRET_BYTES)
+        async with self._pool.connection() as connection, connection.transaction():
+            await self._refuse_spent(connection, digest)
+            session = await self._see(connection, digest, "token")
+            spent = await connection.execute(_SPEND, (digest,))
+            if spent.rowcount == 0:  # by another request, while this one waited for the session
+                raise TokenReused(session)
+            await connection.execute(
+                "INSERT INTO people.session_secrets (digest, session_id) VALUES (%s, %s)",
+                (_digest(following), session.id),
+            )
+        return session, following
+
+    async def end(self, person_id: str, tenant: str, session_id: str) -> list[str]:
+        """End one session of a person; what was ended by it."""
+        return await self._end(person=person_id, tenant=tenant, id=session_id, but=None)
+
+    async def end_all(self, person_id: str, tenant: str, but: str | None = None) -> list[str]:
+        """End every session of a person, but one; what was ended by it."""
+        return await self._end(person=person_id, tenant=tenant, id=None, but=but)
+
+    async def of_person(self, person_id: str, tenant: str) -> list[ListedSession]:
+        """Where a person is signed in."""
+        said = {"person": person_id, "tenant": tenant, "limit": LISTED, "idle": self.lifetimes.idle}
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_LIST, said)
+            return [ListedSession(*row) for row in await cursor.fetchall()]
+
+    async def _end(self, **whose: str | None) -> list[str]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(_END, whose)
+            ended = [session_id for session_id, _ in await cursor.fetchall()]
+        self._revocations.learn(ended)
+        return ended
+
+    async def _refuse_spent(self, connection: AsyncConnection[Any], digest: bytes) -> None:
+        cursor = await connection.execute(_OF_SPENT, (digest,))
+        row = await cursor.fetchone()
+        if row is not None:
+            raise TokenReused(Session(*row))
+
+    async def _see(
+        self, connection: AsyncConnection[Any], digest: bytes, kind: SessionKind
+    ) -> Session:
+        said = {"digest": digest, "kind": kind, "idle": self.lifetimes.idle}
+        return await _session(await connection.execute(_SEE, said))
+
+    def _remember(self, digest: bytes, seen: _Seen) -> None:
+        self._cookies[digest] = seen
+        self._cookies.move_to_end(digest)
+        if len(self._cookies) > REMEMBERED:
+            self._cookies.popitem(last=False)
+
+
+async def sweep_sessions(pool: Pool) -> None:
+    """Forget sessions that ended long ago."""
+    async with pool.connection() as connection:
+        await connection.execute(_SWEEP)
+
+
+async def _session(cursor: Any) -> Session:
+    row = await cursor.fetchone()
+    if row is None:
+        raise SessionOver
+    return Session(*row)
+
+
+def _digest(secret: str) -> bytes:
+    """How a secret is kept: it is long and random, so that nothing slower is needed."""
+    return hashlib.sha256(secret.encode()).digest()

@@ -1,0 +1,253 @@
+"""Signing in and out, and where one is signed in."""
+
+from typing import Annotated, Any
+
+from litestar import Response, delete, get, post
+from litestar.params import FromPath, JSONBody
+from msgspec import Meta, Struct
+
+from api.browsers import csrf_token
+from api.commands import SIGNED_IN, errors
+from api.errors import AnyRequest, Refusal
+from api.identity import TENANT, WITHOUT_SESSION, identity_of, viewer_of
+from api.requests import ApiRequest
+from api.sessions import ListedSession, Session, SessionOver, TokenReused
+from api.site import Site, site_of
+from commands.bus import NOTHING_APPENDED, Envelope
+from commands.kernel import SYSTEM, check_standing
+from commands.people import EndSession, StartSession
+from domain.kernel import Rejected
+from domain.people import EndReason, SessionKind, UsernameClaim
+from domain.people import Session as SessionState
+from projections.kernel import API
+
+MAX_USER_AGENT = 300
+
+
+class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
+    """A user name and its password; `session` asks for a browser's cookie instead of tokens."""
+
+    username: Annotated[str, Meta(max_length=200)]
+    password: Annotated[str, Meta(max_length=200)]
+    session: bool = False
+
+
+class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
+    """The refresh token that came last."""
+
+    refresh_token: Annotated[str, Meta(max_length=200)]
+
+
+class TokenPair(Struct, frozen=True, kw_only=True):
+    """An access token for `expires_in` seconds, and what is given once for the next pair."""
+
+    access_token: str
+    refresh_token: str
+    token_type: str = "Bearer"  # noqa: S105 the name of a scheme, not a secret
+    expires_in: int
+
+
+class BrowserSession(Struct, frozen=True, kw_only=True):
+    """What to send as `X-CSRF-Token` with every change, beside the cookie that was set."""
+
+    csrf_token: str
+    expires_in: int
+
+
+class OwnSession(ListedSession, frozen=True):
+    """A device or a browser that one is signed in from."""
+
+    user_agent: str
+    address: str
+    current: bool
+
+
+class OwnSessions(Struct, frozen=True):
+    """Where one is signed in, the newest first."""
+
+    count: int
+    next: str | None
+    previous: str | None
+    results: list[OwnSession]
+
+
+@post(
+    f"{API}/auth/login",
+    status_code=200,
+    opt={"body": Credentials, **WITHOUT_SESSION},
+    operation_id="login",
+    summary="Sign in with a user name and a password, for tokens or for a session cookie.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 413, 415, 503),
+)
+async def login(
+    request: ApiRequest, data: JSONBody[Credentials]
+) -> Response[TokenPair | BrowserSession]:
+    site = site_of(request)
+    person_id, passwords = await _authenticate(site, data)
+    kind: SessionKind = "cookie" if data.session else "token"
+    session, secret = await _start(request, person_id, passwords, kind)
+    if not data.session:
+        return Response(token_pair(site, session, secret))
+    seconds = site.sessions.lifetimes.absolute
+    answer = BrowserSession(csrf_token=csrf_token(secret), expires_in=seconds)
+    return Response(answer, cookies=site.cookies.given(secret, seconds))
+
+
+async def _authenticate(site: Site, given: Credentials) -> tuple[str, int]:
+    """Whose password it is, and how often it had been replaced when it was found right."""
+    claim = await site.bus.state(UsernameClaim, given.username, TENANT)
+    person_id = claim.person_id if claim else None
+    passwords = (await site.bus.person(person_id, TENANT)).passwords if person_id else 0
+    if not await site.passwords.matches(person_id, given.password) or person_id is None:
+        raise Refusal(401, "invalid_credentials")
+    return person_id, passwords
+
+
+async def _start(
+    request: AnyRequest, person_id: str, passwords: int, kind: SessionKind
+) -> tuple[Session, str]:
+    """Open a session under an id and a secret that nobody could know before.
+
+    Its row is there before its event, so that a change of the password that the event does not
+    know of finds the row, and ends it.
+    """
+    site = site_of(request)
+    session, secret = await site.sessions.open(site.new_id(), person_id, TENANT, kind)
+    command = StartSession(
+        session_id=session.id,
+        person_id=person_id,
+        passwords=passwords,
+        kind=kind,
+        user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
+        address=request.client.host if request.client else "",
+    )
+    try:
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=TENANT))
+    except NOTHING_APPENDED as error:
+        await site.sessions.discard(session)
+        if isinstance(error, Rejected):
+            raise Refusal(401, error.code) from error
+        raise
+    return session, secret
+
+
+def token_pair(site: Site, session: Session, secret: str) -> TokenPair:
+    """The tokens of a session."""
+    seconds = site.sessions.lifetimes.access
+    access = site.tokens.access(session, site.clock(), seconds)
+    return TokenPair(access_token=access, refresh_token=secret, expires_in=seconds)
+
+
+@post(
+    f"{API}/auth/refresh",
+    status_code=200,
+    opt={"body": RefreshToken, **WITHOUT_SESSION},
+    operation_id="refreshTokens",
+    summary="Exchange a refresh token, once; twice ends the session.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 413, 415, 503),
+)
+async def refresh(request: ApiRequest, data: JSONBody[RefreshToken]) -> TokenPair:
+    site = site_of(request)
+    try:
+        session, secret = await site.sessions.renew(data.refresh_token)
+    except SessionOver as error:
+        raise Refusal(401, "not_signed_in") from error
+    except TokenReused as reused:
+        stolen = reused.session
+        ended = await site.sessions.end(stolen.person_id, stolen.tenant, stolen.id)
+        await record_ends(site, ended, "token_reused")
+        raise Refusal(401, "not_signed_in") from reused
+    check_standing(await site.bus.person(session.person_id, TENANT), site.clock())
+    return token_pair(site, session, secret)
+
+
+async def record_ends(site: Site, session_ids: list[str], reason: EndReason) -> None:
+    """Note in the log which sessions have ended, and why."""
+    for session_id in session_ids:
+        command = EndSession(session_id=session_id, reason=reason)
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=TENANT))
+
+
+@post(
+    f"{API}/auth/logout",
+    status_code=204,
+    operation_id="logout",
+    summary="Sign out here, at once.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 503),
+    security=SIGNED_IN,
+)
+async def logout(request: ApiRequest) -> Response[None]:
+    who, site = identity_of(request), site_of(request)
+    ended = await site.sessions.end(who.person_id, who.tenant, who.session_id)
+    await record_ends(site, ended, "signed_out")
+    return Response(None, status_code=204, cookies=site.cookies.taken())
+
+
+@post(
+    f"{API}/auth/logout-all",
+    status_code=204,
+    operation_id="logoutEverywhere",
+    summary="Sign out everywhere, at once.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 503),
+    security=SIGNED_IN,
+)
+async def logout_all(request: ApiRequest) -> Response[None]:
+    who, site = identity_of(request), site_of(request)
+    ended = await site.sessions.end_all(who.person_id, who.tenant)
+    await record_ends(site, ended, "signed_out")
+    return Response(None, status_code=204, cookies=site.cookies.taken())
+
+
+@get(
+    f"{API}/auth/sessions",
+    operation_id="listOwnSessions",
+    summary="List where one is signed in.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 503),
+    security=SIGNED_IN,
+)
+async def list_sessions(request: ApiRequest) -> OwnSessions:
+    who, site = identity_of(request), site_of(request)
+    await viewer_of(request)
+    listed = await site.sessions.of_person(who.person_id, who.tenant)
+    results = [await _described(site, one, current=one.id == who.session_id) for one in listed]
+    return OwnSessions(len(results), None, None, results)
+
+
+async def _described(site: Site, listed: ListedSession, *, current: bool) -> OwnSession:
+    started = await site.bus.state(SessionState, listed.id, TENANT) or SessionState()
+    return OwnSession(
+        listed.id,
+        listed.kind,
+        listed.created_at,
+        listed.seen_at,
+        listed.expires_at,
+        user_agent=started.user_agent,
+        address=started.address,
+        current=current,
+    )
+
+
+@delete(
+    f"{API}/auth/sessions/{{session_id:str}}",
+    status_code=204,
+    operation_id="endOwnSession",
+    summary="Sign a device or a browser out, at once.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 404, 503),
+    security=SIGNED_IN,
+)
+async def end_session(session_id: FromPath[str], request: ApiRequest) -> Response[None]:
+    who, site = identity_of(request), site_of(request)
+    ended = await site.sessions.end(who.person_id, who.tenant, session_id)
+    if not ended:
+        raise Refusal(404, "session_not_found")
+    await record_ends(site, ended, "revoked")
+    return Response(None, status_code=204)
+
+
+HANDLERS: list[Any] = [login, refresh, logout, logout_all, list_sessions, end_session]
