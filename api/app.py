@@ -20,7 +20,7 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import catalogue, errors, operations, people, signin
+from api import accounts, catalogue, errors, operations, people, signin
 from api.commands import command_routes
 from api.heads import answering_heads
 from api.identity import prepare
@@ -70,6 +70,7 @@ def build_app(open_site: OpenSite) -> Litestar:
             *catalogue.HANDLERS,
             *people.HANDLERS,
             *signin.HANDLERS,
+            *accounts.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",

@@ -34,6 +34,11 @@ class Account(Struct, frozen=True):
     username: str
     roles: tuple[Role, ...]
     permissions: list[str]
+    email: str
+    email_confirmed: bool
+    name: str
+    language: str
+    time_zone: str
 
 
 @get(
@@ -48,7 +53,17 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     person_id = signed_in(request)
     viewer = await viewer_of(request)
     person = await site_of(request).bus.person(person_id, TENANT)
-    return Account(person_id, person.username, person.roles, sorted(viewer.permissions))
+    return Account(
+        person_id,
+        person.username,
+        person.roles,
+        sorted(viewer.permissions),
+        person.email,
+        person.email_confirmed,
+        person.name,
+        person.language,
+        person.time_zone,
+    )
 
 
 @post(

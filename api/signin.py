@@ -17,7 +17,7 @@ from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM, check_standing
 from commands.people import EndSession, StartSession
 from domain.kernel import Rejected
-from domain.people import EndReason, SessionKind, UsernameClaim
+from domain.people import EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
 from domain.people import Session as SessionState
 from projections.kernel import API
 
@@ -25,7 +25,7 @@ MAX_USER_AGENT = 300
 
 
 class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
-    """A user name and its password; `session` asks for a browser's cookie instead of tokens."""
+    """A user name or an address, and its password; `session` asks for a cookie, not tokens."""
 
     username: Annotated[str, Meta(max_length=200)]
     password: Annotated[str, Meta(max_length=200)]
@@ -96,12 +96,20 @@ async def login(
 
 async def _authenticate(site: Site, given: Credentials) -> tuple[str, int]:
     """Whose password it is, and how often it had been replaced when it was found right."""
-    claim = await site.bus.state(UsernameClaim, given.username, TENANT)
-    person_id = claim.person_id if claim else None
+    person_id = await named(site, given.username)
     passwords = (await site.bus.person(person_id, TENANT)).passwords if person_id else 0
     if not await site.passwords.matches(person_id, given.password) or person_id is None:
         raise Refusal(401, "invalid_credentials")
     return person_id, passwords
+
+
+async def named(site: Site, name: str) -> str | None:
+    """Whose user name, or address, it is."""
+    if "@" in name:
+        claim = await site.bus.state(EmailClaim, same_address(name), TENANT)
+    else:
+        claim = await site.bus.state(UsernameClaim, name, TENANT)
+    return claim.person_id if claim else None
 
 
 async def _start(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from litestar.connection import ASGIConnection
 from msgspec import Struct
@@ -12,6 +12,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
 from api.browsers import BrowserCookies
+from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.sessions import Sessions
@@ -19,6 +20,9 @@ from api.shared import SharedAnswers
 from api.tokens import Tokens
 from commands.bus import Bus
 from ingest.blobs import BlobStore
+
+Registration = Literal["open", "closed"]
+"""Who may make an account: anybody, or only an administrator for others."""
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -32,6 +36,8 @@ class Site(Struct, frozen=True, kw_only=True):
     tokens: Tokens
     sessions: Sessions
     cookies: BrowserCookies
+    one_time: OneTimeTokens
+    registration: Registration = "closed"
     passwords: Passwords
     blobs: BlobStore
     scratch: Path

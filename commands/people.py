@@ -2,26 +2,45 @@
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from commands.kernel import Command, Context, NewId, check_standing, command, policy
+from commands.kernel import (
+    Command,
+    Context,
+    Job,
+    NewId,
+    check_standing,
+    command,
+    job,
+    policy,
+)
 from domain.catalogue import ChapterRefused, Reason
 from domain.kernel import Event, require
 from domain.people import (
     AccountCreated,
+    EmailAdded,
+    EmailClaim,
+    EmailClaimed,
+    EmailConfirmed,
     EndReason,
+    Name,
     PasswordChanged,
     PasswordReset,
+    PasswordResetRequested,
     Person,
     PersonBanned,
     PersonUnbanned,
+    ProfileRevised,
     Role,
     Session,
     SessionEnded,
     SessionKind,
     SessionStarted,
+    Tongue,
     Username,
     UsernameClaim,
     UsernameClaimed,
@@ -44,6 +63,64 @@ class CreateAccount(Command):
         yield AccountCreated(
             person_id=self.person_id, username=self.username, roles=tuple(dict.fromkeys(self.roles))
         )
+
+
+@command(username=UsernameClaim, email=EmailClaim, person_id=Person)
+class Register(Command):
+    """Make an account for oneself; everybody begins as a reader."""
+
+    person_id: NewId = ""
+    username: Username
+    email: str
+    name: Name = ""
+    language: Tongue = "en"
+
+    def decide(
+        self, name: UsernameClaim, address: EmailClaim, person: Person, ctx: Context
+    ) -> Iterator[Event]:
+        require(not name.person_id, "username_taken")
+        require(not address.person_id, "email_taken")
+        yield UsernameClaimed(username=self.username, person_id=self.person_id)
+        yield EmailClaimed(email=self.email, person_id=self.person_id)
+        yield AccountCreated(person_id=self.person_id, username=self.username, roles=("reader",))
+        yield ProfileRevised(person_id=self.person_id, name=self.name, language=self.language)
+        yield EmailAdded(person_id=self.person_id, email=self.email)
+
+
+@command(person_id=Person)
+class ConfirmEmail(Command):
+    """Note that a person gets the letters to their address."""
+
+    person_id: str
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        if not person.email_confirmed:
+            yield EmailConfirmed(person_id=self.person_id)
+
+
+@command(patch="/me", actor=Person)
+class ReviseProfile(Command):
+    """Change one's own name, language or time zone."""
+
+    name: Name | UnsetType = UNSET
+    language: Tongue | UnsetType = UNSET
+    time_zone: Annotated[str, Meta(max_length=64)] | UnsetType = UNSET
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        zone = self.time_zone
+        require(zone is UNSET or zone in _time_zones(), "time_zone_unknown")
+        changed = {
+            field: value
+            for field in self.__struct_fields__
+            if (value := getattr(self, field)) not in (UNSET, getattr(person, field))
+        }
+        if changed:
+            yield ProfileRevised(person_id=ctx.actor, **changed)
+
+
+@cache
+def _time_zones() -> set[str]:
+    return available_timezones()
 
 
 @command(post="/people/{person_id}/ban", needs="people.ban", person_id=Person)
@@ -127,6 +204,51 @@ class ReplacePassword(Command):
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
         event = PasswordReset if self.forgotten else PasswordChanged
         yield event(person_id=self.person_id)
+
+
+@command(person_id=Person)
+class RequestPasswordReset(Command):
+    """Ask for a letter by which the password can be replaced."""
+
+    person_id: str
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        yield PasswordResetRequested(person_id=self.person_id)
+
+
+Letter = Literal["confirm_email", "password_reset", "password_changed"]
+
+
+@job
+class SendLetter(Job):
+    """Write to a person; what the letter opens is made when it is sent, and kept nowhere else."""
+
+    person_id: str
+    letter: Letter
+
+
+@policy(EmailAdded)
+def ask_to_confirm(event: EmailAdded) -> Iterator[Job]:
+    """An address is confirmed by whoever gets the letters to it."""
+    yield SendLetter(person_id=event.person_id, letter="confirm_email")
+
+
+@policy(PasswordResetRequested)
+def send_reset(event: PasswordResetRequested) -> Iterator[Job]:
+    """A password is replaced by whoever gets the letters to the account's address."""
+    yield SendLetter(person_id=event.person_id, letter="password_reset")
+
+
+@policy(PasswordChanged)
+def tell_of_change(event: PasswordChanged) -> Iterator[Job]:
+    """People are told of what somebody else may have done."""
+    yield SendLetter(person_id=event.person_id, letter="password_changed")
+
+
+@policy(PasswordReset)
+def tell_of_reset(event: PasswordReset) -> Iterator[Job]:
+    """People are told of what somebody else may have done."""
+    yield SendLetter(person_id=event.person_id, letter="password_changed")
 
 
 @policy(ChapterRefused)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
 
 from domain.kernel import Event, State
@@ -18,6 +18,17 @@ Username = Annotated[
         description="Lower-case letters, digits, `.`, `_` and `-`",
     ),
 ]
+
+Email = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+$",
+        max_length=200,
+    ),
+]
+Name = Annotated[str, Meta(max_length=120, pattern=r"^[^\r\n]*$")]
+Tongue = Literal["en", "ky", "ar", "so"]
+"""A language in which the site speaks."""
 
 _READER: frozenset[str] = frozenset()
 _UPLOADER = _READER | {"catalogue.create", "catalogue.upload"}
@@ -43,6 +54,26 @@ class AccountCreated(Event):
     roles: tuple[Role, ...]
 
 
+class EmailAdded(Event):
+    person_id: str
+    email: AboutPerson
+
+
+class EmailConfirmed(Event):
+    """Whoever got the letter to the address has answered it."""
+
+    person_id: str
+
+
+class ProfileRevised(Event):
+    """Only the fields that changed are set."""
+
+    person_id: str
+    name: Annotated[str | UnsetType, Personal("person_id")] = UNSET
+    language: Annotated[str | UnsetType, Personal("person_id")] = UNSET
+    time_zone: Annotated[str | UnsetType, Personal("person_id")] = UNSET
+
+
 class PersonBanned(Event):
     person_id: str
     reason: AboutPerson
@@ -52,6 +83,11 @@ class PersonBanned(Event):
 class PersonUnbanned(Event):
     person_id: str
     reason: AboutPerson = ""
+
+
+class EmailClaimed(Event):
+    email: AboutPerson
+    person_id: str
 
 
 class UsernameClaimed(Event):
@@ -83,6 +119,10 @@ class PasswordChanged(Event):
     person_id: str
 
 
+class PasswordResetRequested(Event):
+    person_id: str
+
+
 class PasswordReset(Event):
     """The password was replaced by whoever got the letter."""
 
@@ -99,10 +139,25 @@ class Ban(Struct, frozen=True):
 class Person(State):
     """An account as the rules see it."""
 
-    folds = (AccountCreated, PersonBanned, PersonUnbanned, PasswordChanged, PasswordReset)
+    folds = (
+        AccountCreated,
+        EmailAdded,
+        EmailConfirmed,
+        ProfileRevised,
+        PersonBanned,
+        PersonUnbanned,
+        PasswordChanged,
+        PasswordResetRequested,
+        PasswordReset,
+    )
 
     username: str = ""
     roles: tuple[Role, ...] = ()
+    email: str = ""
+    email_confirmed: bool = False
+    name: str = ""
+    language: str = "en"
+    time_zone: str = "UTC"
     ban: Ban | None = None
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
@@ -111,6 +166,12 @@ class Person(State):
         match event:
             case AccountCreated():
                 return replace(self, username=event.username, roles=event.roles)
+            case EmailAdded():
+                return replace(self, email=event.email, email_confirmed=False)
+            case EmailConfirmed():
+                return replace(self, email_confirmed=True)
+            case ProfileRevised():
+                return replace(self, **revision(event))
             case PersonBanned():
                 return replace(self, ban=Ban(reason=event.reason, until=event.until))
             case PersonUnbanned():
@@ -126,6 +187,24 @@ class Person(State):
 
     def is_banned(self, at: datetime) -> bool:
         return self.ban is not None and (self.ban.until is None or at < self.ban.until)
+
+
+class EmailClaim(State):
+    """An e-mail address that nobody else can take."""
+
+    folds = (EmailClaimed,)
+    key = "email"
+    claim = True
+    concealed = True
+
+    person_id: str = ""
+
+    def evolve(self, event: Event) -> Self:
+        match event:
+            case EmailClaimed():
+                return replace(self, person_id=event.person_id)
+            case _:
+                return self
 
 
 class UsernameClaim(State):
@@ -171,3 +250,14 @@ class Session(State):
                 return replace(self, ended=True)
             case _:
                 return self
+
+
+def same_address(email: str) -> str:
+    """The one way in which an address is written, however people write it."""
+    return email.lower()
+
+
+def revision(event: ProfileRevised) -> dict[str, str]:
+    """What a change of a profile sets."""
+    said = {"name": event.name, "language": event.language, "time_zone": event.time_zone}
+    return {field: value for field, value in said.items() if isinstance(value, str)}

@@ -104,6 +104,7 @@ def site_settings(folder: DataFolder, given: Settings) -> Settings:
         secret=given.secret or folder.secret("site"),
         master_key=given.master_key or folder.secret("master"),
         blob_dir=given.blob_dir or str(blobs),
+        mail_dir=given.mail_dir or str(folder.path / "mail"),
         public_url=given.public_url or public_url,
         scratch_dir=given.scratch_dir or str(scratch),
     )

@@ -3,10 +3,12 @@
 from collections.abc import Mapping
 from logging import getLevelNamesMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
 
 from msgspec import Struct
+
+from api.site import Registration
 
 PREFIX = "IMPRIMATUR_"
 
@@ -43,7 +45,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     s3_secret_key: str = ""
     redis_url: str = ""
     scratch_dir: str = ""
+    mail_dir: str = ""
     public_url: str = ""
+    registration: Registration = "closed"
     access_seconds: int = 600
     session_idle_seconds: int = 1_209_600
     session_seconds: int = 7_776_000
@@ -100,6 +104,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         keys: str = getattr(settings, name)
         if keys and min(len(key.strip().encode()) for key in keys.split(",")) < MIN_SECRET_BYTES:
             raise SettingInvalid(f"{variable(name)} needs {MIN_SECRET_BYTES} bytes or more")
+    if settings.registration not in get_args(Registration):
+        raise SettingInvalid(f"{variable('registration')} is no rule: {settings.registration}")
     if settings.is_plain and urlsplit(settings.public_url).hostname not in LOOPBACK:
         raise SettingInvalid(f"{variable('public_url')} needs https:// beyond this machine")
     if settings.log_level.upper() not in getLevelNamesMapping():

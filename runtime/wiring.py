@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
 from api.browsers import BrowserCookies
+from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
@@ -102,6 +103,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 tokens=Tokens(settings.need("secret")),
                 sessions=Sessions(pool, revocations, lifetimes),
                 cookies=BrowserCookies(secure=not settings.is_plain),
+                one_time=OneTimeTokens(pool),
+                registration=settings.registration,
                 passwords=passwords,
                 blobs=open_store(settings),
                 scratch=settings.scratch(),

@@ -18,17 +18,21 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
+from api.onetime import OneTimeTokens, sweep_tokens
+from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.kernel import Job, Origin
+from commands.people import SendLetter
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from ingest.scratch import sweep
+from runtime.post import Outbox, Post
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
-from runtime.wiring import open_bus, open_pool, open_store
+from runtime.wiring import Pool, open_bus, open_pool, open_store
 
 CONCURRENCY = 2
 """Jobs run at the same time, so that one inflates while the other's pages are being stored."""
@@ -79,7 +83,8 @@ async def run_worker(settings: Settings) -> None:
             stack.enter_context(DecoderPool()),
             settings.scratch(),
         )
-        _register(app, ingest)
+        post = Post(bus, OneTimeTokens(pool), Outbox(settings), settings)
+        _register(app, ingest, post)
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
@@ -87,14 +92,16 @@ async def run_worker(settings: Settings) -> None:
             tasks.create_task(_revive_stalled(app))
             tasks.create_task(_run_jobs(app))
             tasks.create_task(_sweep(ingest, settings.scratch()))
+            tasks.create_task(_sweep_sessions(pool))
 
 
-def _register(app: App, ingest: ChapterIngest) -> None:
+def _register(app: App, ingest: ChapterIngest, post: Post) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
         DiscardArchive: lambda job, _origin: ingest.discard(job),
         ReleasePages: lambda job, _origin: ingest.release(job),
+        SendLetter: post.send,
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
@@ -160,6 +167,14 @@ async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
             await ingest.sweep(time.time())
         except BlobStoreUnavailable:
             logger.warning("archives are not swept this time", exc_info=True)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _sweep_sessions(pool: Pool) -> None:
+    """Forget, now and then, what opens nothing any more."""
+    while True:
+        await sweep_sessions(pool)
+        await sweep_tokens(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

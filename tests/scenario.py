@@ -16,6 +16,7 @@ from api.answers import AnswerCache
 from api.app import build_app
 from api.browsers import BrowserCookies
 from api.errors import refusal_of
+from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
@@ -220,6 +221,7 @@ class HttpLevel(LogLevel):
             answers=AnswerCache(),
             tokens=tokens,
             sessions=sessions,
+            one_time=OneTimeTokens(pool),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
             blobs=DirectoryStore(self._folder),

@@ -179,6 +179,23 @@ class Site:
             events += page["results"]
         return events
 
+    def outbox(self) -> list[dict[str, str]]:
+        """All letters that were sent."""
+        return [
+            json.decode(one.read_bytes()) for one in Path(self.settings.mail_dir).glob("*.json")
+        ]
+
+    def letters(self, to: str, letter: str) -> list[str]:
+        """What the letters of a kind to an address open."""
+        asked = (to, letter)
+        sent = [one for one in self.outbox() if (one["to"], one["letter"]) == asked]
+        return [one["link"].partition("#token=")[2] for one in sent]
+
+    def letter(self, to: str, letter: str, number: int = 1) -> str:
+        """What one of a number of letters of a kind to an address opens."""
+        until(lambda: len(self.letters(to, letter)) >= number)
+        return self.letters(to, letter)[0]
+
     def arriving(self) -> list[Path]:
         """The files that archives are received in."""
         return list(self.settings.scratch().glob("upload-*"))
@@ -266,6 +283,8 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             port=port,
             public_url=f"http://127.0.0.1:{port}",
             access_seconds=7_200,
+            registration="open",
+            mail_dir=str(folder / "mail"),
             blob_dir=str(blobs),
             scratch_dir=str(scratch),
             log_level="warning",

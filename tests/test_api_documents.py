@@ -16,6 +16,12 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 ROUTES = {
     "POST /auth/login",
+    "POST /auth/register",
+    "POST /auth/email/confirm",
+    "POST /auth/password",
+    "POST /auth/password-reset",
+    "POST /auth/password-reset/confirm",
+    "PATCH /me",
     "POST /auth/refresh",
     "POST /auth/logout",
     "POST /auth/logout-all",

@@ -3,13 +3,40 @@
 from datetime import timedelta
 
 from commands.kernel import SYSTEM
-from commands.people import BanPerson, CreateAccount, UnbanPerson
-from domain.people import AccountCreated, PersonBanned, PersonUnbanned, UsernameClaimed
+from commands.people import (
+    BanPerson,
+    ConfirmEmail,
+    CreateAccount,
+    EndSession,
+    Register,
+    ReplacePassword,
+    ReviseProfile,
+    StartSession,
+    UnbanPerson,
+)
+from domain.people import (
+    AccountCreated,
+    EmailAdded,
+    EmailClaimed,
+    EmailConfirmed,
+    PasswordChanged,
+    PersonBanned,
+    PersonUnbanned,
+    ProfileRevised,
+    SessionEnded,
+    SessionStarted,
+    UsernameClaimed,
+)
 from tests.histories import banned
 from tests.scenario import AT, NEW, GivenEvents
 
 CREATE = CreateAccount(username="dina", roles=("uploader", "uploader"))
 BAN = BanPerson(person_id="ana", reason="spam")
+REGISTER = Register(username="dina", email="dina@example.org", name="Dina", language="ky")
+START = StartSession(person_id="ana", passwords=0, kind="token", address="::1")
+END = EndSession(session_id="s1", reason="revoked")
+STARTED = SessionStarted(session_id="s1", person_id="ana", kind="token")
+ENDED = SessionEnded(session_id="s1", person_id="ana", reason="revoked")
 TOMORROW = AT + timedelta(days=1)
 YESTERDAY = AT - timedelta(days=1)
 
@@ -87,3 +114,73 @@ def test_lifting_no_ban_is_harmless(given: GivenEvents) -> None:
 def test_a_ban_that_is_over_binds_nobody(given: GivenEvents) -> None:
     over = PersonBanned(person_id="meder", reason="spam", until=YESTERDAY)
     given(over).when(BAN, by="meder").then(banned("ana"))
+
+
+def test_who_registers_claims_a_name_and_an_address(given: GivenEvents) -> None:
+    given().when(REGISTER, by=SYSTEM).then(
+        UsernameClaimed(username="dina", person_id=NEW),
+        EmailClaimed(email="dina@example.org", person_id=NEW),
+        AccountCreated(person_id=NEW, username="dina", roles=("reader",)),
+        ProfileRevised(person_id=NEW, name="Dina", language="ky"),
+        EmailAdded(person_id=NEW, email="dina@example.org"),
+    )
+
+
+def test_an_address_is_taken_once(given: GivenEvents) -> None:
+    claimed = EmailClaimed(email="dina@example.org", person_id="somebody")
+    given(claimed).when(REGISTER, by=SYSTEM).then_rejected("email_taken")
+
+
+def test_nobody_registers_somebody_elses_name(given: GivenEvents) -> None:
+    claimed = UsernameClaimed(username="dina", person_id="somebody")
+    given(claimed).when(REGISTER, by=SYSTEM).then_rejected("username_taken")
+
+
+def test_confirming_twice_is_harmless(given: GivenEvents) -> None:
+    confirm = ConfirmEmail(person_id="ana")
+    given(EmailConfirmed(person_id="ana")).when(confirm, by=SYSTEM).then_nothing()
+
+
+def test_a_session_starts(given: GivenEvents) -> None:
+    given().when(START, by=SYSTEM).then(
+        SessionStarted(session_id=NEW, person_id="ana", kind="token", address="::1")
+    )
+
+
+def test_a_session_does_not_start_with_a_password_that_was_replaced(given: GivenEvents) -> None:
+    changed = PasswordChanged(person_id="ana")
+    given(changed).when(START, by=SYSTEM).then_rejected("invalid_credentials")
+
+
+def test_a_session_of_who_is_banned_does_not_start(given: GivenEvents) -> None:
+    given(banned("ana")).when(START, by=SYSTEM).then_rejected("banned")
+
+
+def test_a_session_ends(given: GivenEvents) -> None:
+    given(STARTED).when(END, by=SYSTEM).then(ENDED)
+
+
+def test_a_session_ends_once(given: GivenEvents) -> None:
+    given(STARTED, ENDED).when(END, by=SYSTEM).then_nothing()
+
+
+def test_what_a_sign_in_leads_to_is_not_asked_by_people(given: GivenEvents) -> None:
+    replaced = ReplacePassword(person_id="ana", forgotten=False)
+    given().when(replaced, by="aida").then_rejected("permission_denied")
+
+
+def test_a_profile_is_ones_own(given: GivenEvents) -> None:
+    revise = ReviseProfile(name="Ana", language="so", time_zone="Asia/Bishkek")
+    given().when(revise, by="ana").then(
+        ProfileRevised(person_id="ana", name="Ana", language="so", time_zone="Asia/Bishkek")
+    )
+
+
+def test_what_is_so_already_is_not_revised(given: GivenEvents) -> None:
+    given().when(ReviseProfile(language="en"), by="ana").then_nothing()
+
+
+def test_a_time_zone_is_one(given: GivenEvents) -> None:
+    given().when(ReviseProfile(time_zone="Mars/Olympus"), by="ana").then_rejected(
+        "time_zone_unknown"
+    )

@@ -1,0 +1,190 @@
+"""Accounts that people make and keep by themselves: registering, passwords, letters answered."""
+
+from typing import Annotated, Any
+
+from litestar import Response, post
+from litestar.background_tasks import BackgroundTask
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from api.commands import SIGNED_IN, errors
+from api.errors import Refusal
+from api.identity import TENANT, WITHOUT_SESSION, identity_of, viewer_of
+from api.onetime import LinkInvalid, Purpose
+from api.people import Password
+from api.requests import ApiRequest
+from api.signin import named, record_ends
+from api.site import Site, site_of
+from commands.bus import NOTHING_APPENDED, Envelope
+from commands.kernel import SYSTEM
+from commands.people import ConfirmEmail, Register, ReplacePassword, RequestPasswordReset
+from domain.kernel import Rejected
+from domain.people import Email, EndReason, Name, Tongue, Username, same_address
+from projections.kernel import API
+
+BY_NOBODY = Envelope(actor=SYSTEM, tenant=TENANT)
+"""What is asked by somebody who is not signed in, and by whom is in the event."""
+
+Token = Annotated[str, Meta(max_length=200)]
+
+
+class Registration(Struct, frozen=True, forbid_unknown_fields=True):
+    """An account to be made for oneself."""
+
+    username: Username
+    email: Email
+    password: Password
+    name: Name = ""
+    language: Tongue = "en"
+
+
+class Answer(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a letter opened."""
+
+    token: Token
+
+
+class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """The password of until now, and that of from now on."""
+
+    current_password: Annotated[str, Meta(max_length=200)]
+    password: Password
+
+
+class Forgotten(Struct, frozen=True, forbid_unknown_fields=True):
+    """The address of an account whose password is not known any more."""
+
+    email: Email
+
+
+class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a letter opened, and the password of from now on."""
+
+    token: Token
+    password: Password
+
+
+@post(
+    f"{API}/auth/register",
+    status_code=202,
+    opt={"body": Registration, **WITHOUT_SESSION},
+    operation_id="register",
+    summary="Make an account for oneself; a letter comes to its address, whoever has it already.",
+    tags=["people"],
+    responses=errors(400, 403, 409, 413, 415, 422, 503),
+)
+async def register(request: ApiRequest, data: JSONBody[Registration]) -> Response[None]:
+    """Nobody learns here whether an address has an account: its owner gets a letter either way."""
+    site = site_of(request)
+    if site.registration == "closed":
+        raise Refusal(403, "registration_closed")
+    command = Register(
+        person_id=site.new_id(),
+        username=data.username,
+        email=same_address(data.email),
+        name=data.name,
+        language=data.language,
+    )
+    await site.passwords.keep(command.person_id, data.password)
+    try:
+        await site.bus.handle(command, BY_NOBODY)
+    except NOTHING_APPENDED as error:
+        await site.passwords.forget(command.person_id)
+        if not isinstance(error, Rejected) or error.code != "email_taken":
+            raise
+        return _answered_later(202, site, command.email)
+    return Response(None, status_code=202)
+
+
+def _answered_later(status: int, site: Site, email: str) -> Response[None]:
+    """The answer, after which the owner of an address, if it has one, is sent a letter."""
+    return Response(None, status_code=status, background=BackgroundTask(_send_reset, site, email))
+
+
+async def _send_reset(site: Site, email: str) -> None:
+    person_id = await named(site, email)
+    if person_id is not None:
+        await site.bus.handle(RequestPasswordReset(person_id=person_id), BY_NOBODY)
+
+
+@post(
+    f"{API}/auth/email/confirm",
+    status_code=204,
+    opt={"body": Answer, **WITHOUT_SESSION},
+    operation_id="confirmEmail",
+    summary="Confirm an e-mail address by what the letter to it opened.",
+    tags=["people"],
+    responses=errors(400, 409, 413, 415, 422, 503),
+)
+async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
+    site = site_of(request)
+    person_id = await _used(site, "confirm_email", data.token)
+    await site.bus.handle(ConfirmEmail(person_id=person_id), BY_NOBODY)
+
+
+async def _used(site: Site, purpose: Purpose, token: str) -> str:
+    try:
+        return await site.one_time.use(purpose, token, TENANT)
+    except LinkInvalid as error:
+        raise Refusal(422, "link_invalid") from error
+
+
+@post(
+    f"{API}/auth/password",
+    status_code=204,
+    opt={"body": PasswordChange},
+    operation_id="changePassword",
+    summary="Change one's password; everywhere else one is signed out.",
+    tags=["people"],
+    responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
+    security=SIGNED_IN,
+)
+async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -> None:
+    site, who = site_of(request), identity_of(request)
+    await viewer_of(request)
+    if not await site.passwords.matches(who.person_id, data.current_password):
+        raise Refusal(422, "current_password_wrong")
+    await _replace(site, who.person_id, data.password, "password_changed", but=who.session_id)
+
+
+@post(
+    f"{API}/auth/password-reset",
+    status_code=202,
+    opt={"body": Forgotten, **WITHOUT_SESSION},
+    operation_id="requestPasswordReset",
+    summary="Ask for a letter by which the password can be replaced.",
+    tags=["people"],
+    responses=errors(400, 413, 415),
+)
+async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Response[None]:
+    """The answer is out before anybody looks whether the address has an account."""
+    return _answered_later(202, site_of(request), same_address(data.email))
+
+
+@post(
+    f"{API}/auth/password-reset/confirm",
+    status_code=204,
+    opt={"body": NewPassword, **WITHOUT_SESSION},
+    operation_id="resetPassword",
+    summary="Replace the password by what the letter opened; one is signed out everywhere.",
+    tags=["people"],
+    responses=errors(400, 409, 413, 415, 422, 503),
+)
+async def reset_password(request: ApiRequest, data: JSONBody[NewPassword]) -> None:
+    site = site_of(request)
+    person_id = await _used(site, "password_reset", data.token)
+    await _replace(site, person_id, data.password, "password_reset")
+
+
+async def _replace(
+    site: Site, person_id: str, password: str, reason: EndReason, but: str | None = None
+) -> None:
+    """Replace a password: its event comes before sessions end, as StartSession counts on."""
+    await site.passwords.keep(person_id, password)
+    command = ReplacePassword(person_id=person_id, forgotten=reason == "password_reset")
+    await site.bus.handle(command, BY_NOBODY)
+    ended = await site.sessions.end_all(person_id, TENANT, but)
+    await record_ends(site, ended, reason)
+
+
+HANDLERS: list[Any] = [register, confirm_email, change_password, request_reset, reset_password]
