@@ -179,11 +179,16 @@ async def reset_password(request: ApiRequest, data: JSONBody[NewPassword]) -> No
 async def _replace(
     site: Site, person_id: str, password: str, reason: EndReason, but: str | None = None
 ) -> None:
-    """Replace a password: its event comes before sessions end, as StartSession counts on."""
+    """Replace a password: its event comes before sessions end, as StartSession counts on.
+
+    They end also where nobody knows whether the event was appended.
+    """
     await site.passwords.keep(person_id, password)
     command = ReplacePassword(person_id=person_id, forgotten=reason == "password_reset")
-    await site.bus.handle(command, BY_NOBODY)
-    ended = await site.sessions.end_all(person_id, TENANT, but)
+    try:
+        await site.bus.handle(command, BY_NOBODY)
+    finally:
+        ended = await site.sessions.end_all(person_id, TENANT, but)
     await record_ends(site, ended, reason)
 
 
