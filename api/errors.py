@@ -21,6 +21,7 @@ from api.problems import Problem, problem_of
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
+from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
 from ingest.blobs import (
     BlobNotFound,
@@ -127,6 +128,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(401, "unknown_account")
         case KeyReused():
             return Refusal(422, "idempotency_key_reused")
+        case KeyDestroyed():
+            return Refusal(422, "person_forgotten")
         case Contended():
             return Refusal(409, "contended")
         case PositionNotReached():

@@ -170,7 +170,10 @@ class Query(Struct, metaclass=QueryMeta):
             for name, default in _parameters(type(self)).items()
             if (value := getattr(self, name)) != default
         }
-        plain = to_builtins(given | changes)
+        plain = {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in to_builtins(given | changes).items()
+        }
         return f"{path}?{urlencode(plain, doseq=True)}"
 
 

@@ -39,21 +39,23 @@ def empty(connection: psycopg.Connection[Any], model: type[ReadModel]) -> None:
     )
 
 
-def fold_all(connection: psycopg.Connection[Any], model: type[ReadModel]) -> Projection:
+def fold_all(
+    connection: psycopg.Connection[Any], model: type[ReadModel], master_key: str = MASTER_KEY
+) -> Projection:
     """Fold whatever a read model has not folded yet."""
-    projection = Projection(connection, model, KeyRing(MASTER_KEY))
+    projection = Projection(connection, model, KeyRing(master_key))
     projection.open()
     while projection.step():
         pass
     return projection
 
 
-def assert_equal_to_a_rebuild(dsn: str) -> None:
+def assert_equal_to_a_rebuild(dsn: str, master_key: str = MASTER_KEY) -> None:
     """Every read model holds what the log says, to the byte; nothing is changed."""
     with psycopg.connect(dsn) as connection:
         for model in MODELS.values():
             kept = tables_of(connection, model)
             empty(connection, model)
-            fold_all(connection, model)
+            fold_all(connection, model, master_key)
             assert tables_of(connection, model) == kept
         connection.rollback()

@@ -96,7 +96,7 @@ def test_an_account_is_made_with_the_password_from_standard_input(on_site: Run, 
             (person, f"person-{person}"),
         ).fetchone()
     assert found is not None
-    assert json.decode(found[0])["username"] == "aida"
+    assert json.decode(found[0])["roles"] == ["administrator"]
     assert PASSWORD not in found[1]
 
 
