@@ -7,8 +7,6 @@ from typing import Any
 
 from litestar.connection import ASGIConnection
 from msgspec import Struct
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
 from api.passwords import Passwords
@@ -16,6 +14,7 @@ from api.positions import Positions
 from api.shared import SharedAnswers
 from api.tokens import Tokens
 from commands.bus import Bus
+from commands.connections import TenantPool
 from ingest.blobs import BlobStore
 
 
@@ -23,7 +22,7 @@ class Site(Struct, frozen=True, kw_only=True):
     """The parts of a running site that requests need."""
 
     bus: Bus
-    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    pool: TenantPool
     positions: Positions
     answers: AnswerCache
     shared: SharedAnswers | None = None

@@ -5,10 +5,6 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
-
 from api.answers import AnswerCache
 from api.passwords import Passwords
 from api.positions import Positions
@@ -16,6 +12,7 @@ from api.shared import SharedAnswers
 from api.site import Site
 from api.tokens import Tokens
 from commands.bus import Bus
+from commands.connections import TenantPool
 from commands.log import LogReader, LogWriter
 from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
@@ -25,9 +22,6 @@ from runtime.settings import Settings
 
 POOL_SIZE = 10
 POOL_WAIT_SECONDS = 5.0
-
-
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
 def clock() -> datetime:
@@ -48,14 +42,13 @@ def open_store(settings: Settings) -> BlobStore:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
+async def open_pool(settings: Settings) -> AsyncGenerator[TenantPool]:
     """Connections for reading, opened as they are needed."""
-    pool = Pool(
+    pool = TenantPool(
         settings.need("dsn"),
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_WAIT_SECONDS,
-        kwargs={"autocommit": True, "prepare_threshold": 2},
         open=False,
     )
     async with pool:
@@ -63,7 +56,7 @@ async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
 
 
 @contextlib.asynccontextmanager
-async def open_bus(settings: Settings, pool: Pool) -> AsyncGenerator[Bus]:
+async def open_bus(settings: Settings, pool: TenantPool) -> AsyncGenerator[Bus]:
     """The bus with the one writer of this process."""
     vault = Vault(settings.need("master_key"), pool)
     await vault.start()

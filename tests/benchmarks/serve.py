@@ -15,11 +15,12 @@ from msgspec import Struct, structs
 from api.answers import AnswerCache
 from api.app import OpenSite, build_app
 from api.site import Site
+from commands.connections import TenantPool
 from projections.kernel import one
 from runtime import processes
 from runtime.ids import new_id
 from runtime.settings import read_settings
-from runtime.wiring import Pool, open_pool
+from runtime.wiring import open_pool
 
 ANSWERS = ("list", "detail")
 """The answers whose bytes the limits send; they are put into `benchmark.answers` beforehand."""
@@ -90,7 +91,7 @@ async def _stored(app: Litestar, name: str) -> bytes:
 
 def inserting(_: OpenSite) -> Litestar:
     """A plain application that inserts a row for each request, without any of the site."""
-    pools: list[Pool] = []
+    pools: list[TenantPool] = []
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
