@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -44,23 +44,22 @@ class KeptLetter(Struct, frozen=True):
 class FolderTransport:
     """Keeps letters in a folder that any number of processes may share."""
 
-    def __init__(self, folder: Path, clock: Callable[[], datetime]) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._clock = clock
 
     async def deliver(self, envelope: Envelope, message: bytes) -> None:
         """Keep the letter, in place of an earlier one with the same id."""
         try:
-            await asyncio.to_thread(self._keep, envelope.id, message.decode())
+            await asyncio.to_thread(self._keep, envelope, message.decode())
         except OSError as error:
             raise MailUnavailable(f"the letter cannot be kept: {error}") from error
 
-    def _keep(self, letter_id: str, message: str) -> None:
-        time = self._clock().astimezone(UTC)
+    def _keep(self, envelope: Envelope, message: str) -> None:
+        time = envelope.date.astimezone(UTC)
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._locked():
-            new = self._folder / f"{time.strftime(_TIME)}-{letter_id}.eml"
-            (file,) = [one for one in _files(self._folder) if _id_of(one) == letter_id] or [new]
+            new = self._folder / f"{time.strftime(_TIME)}-{envelope.id}.eml"
+            (file,) = [one for one in _files(self._folder) if _id_of(one) == envelope.id] or [new]
             write_whole(file, message)
 
     @contextmanager
@@ -114,4 +113,4 @@ def _read(file: Path) -> KeptLetter:
 
 def _part(message: EmailMessage, subtype: Literal["plain", "html"]) -> str:
     part = message.get_body((subtype,))
-    return "" if part is None else part.get_content()
+    return "" if part is None else part.get_content().replace("\r\n", "\n")

@@ -73,7 +73,7 @@ class Letters:
         if self._settings.smtp_url:
             return SmtpTransport(mail_server(self._settings.smtp_url))
         if self._settings.mail_dir:
-            return FolderTransport(Path(self._settings.mail_dir), self._clock)
+            return FolderTransport(Path(self._settings.mail_dir))
         raise SettingMissing(
             f"set {variable('smtp_url')} or {variable('mail_dir')} to send letters; "
             "README.md says what they are for"
