@@ -15,6 +15,7 @@ import pytest
 import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from api.messages import LANGUAGES
 from runtime.mail import smtp
@@ -392,6 +393,8 @@ def test_a_link_may_be_a_path_of_the_site(server: MailServer):
     for link in ("/confirm?token=1", "confirm?token=1", "//example.com/", "javascript:alert(1)"):
         send(settings_for(server.port), link=link)
         assert f'<a href="{SITE}/{link.lstrip("/")}"' in html_of(server)
+    send(replace(settings_for(server.port), public_url=f"{SITE}/"), link=f"{SITE}/confirm")
+    assert f'<a href="{SITE}/confirm"' in html_of(server)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.messages import language_of
-from runtime.mail.addresses import AddressInvalid, mail_server, recipient, sender
+from runtime.mail.addresses import AddressInvalid, mail_server, public_url, recipient, sender
 from runtime.mail.composition import compose, content
 from runtime.mail.outbox import ID_DIGITS, FolderTransport
 from runtime.mail.smtp import SmtpTransport
@@ -41,7 +41,7 @@ class Letters:
         LetterUndeliverable, SettingMissing, LetterUnknown or LinkUnfit.
         """
         transport = self._transport()
-        public_url = self._settings.need("public_url")
+        site = public_url(self._settings.need("public_url"))
         language = language_of(language.replace("_", "-"))
         words = wording(language)
         if letter not in words.letters:
@@ -64,8 +64,8 @@ class Letters:
             words,
             language=language,
             name=whom.display_name or whom.addr_spec,
-            site=urlsplit(public_url).netloc,
-            link=_within(public_url, link) if link else "",
+            site=urlsplit(site).netloc,
+            link=_within(site, link) if link else "",
         )
         await transport.deliver(envelope, compose(envelope, written))
 
@@ -80,10 +80,10 @@ class Letters:
         )
 
 
-def _within(public_url: str, link: str) -> str:
+def _within(site: str, link: str) -> str:
     """The whole address of a link, which a letter must not lead away from the site."""
     absolute = link.startswith(("http://", "https://"))
-    whole = link if absolute else f"{public_url}/{link.lstrip('/')}"
-    if not whole.startswith(f"{public_url}/") or not whole.isprintable() or " " in whole:
+    whole = link if absolute else f"{site}/{link.lstrip('/')}"
+    if not whole.startswith(f"{site}/") or not whole.isprintable() or " " in whole:
         raise LinkUnfit("the link leads away from the site")
     return whole
