@@ -22,7 +22,7 @@ LINE_LENGTH = 72
 # by this policy, some names lose their quotes and become addresses, or even headers, of their own.
 _POLICY = SMTP.clone(cte_type="7bit", refold_source="none")
 
-_PLAIN = re.compile(r"[A-Za-z0-9 .-]{1,60}")
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 -]{0,59}")
 
 _LAYOUT = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
