@@ -95,15 +95,23 @@ def await_port(host: str, port: int) -> None:
 
 def site_settings(folder: DataFolder, given: Settings) -> Settings:
     """The settings of a site in a folder: what is given, and the folder's own for the rest."""
-    blobs, scratch = folder.path / "blobs", folder.path / "scratch"
-    for path in (blobs, scratch):
+    blobs, scratch, mail = (folder.path / name for name in ("blobs", "scratch", "mail"))
+    for path in (blobs, scratch, mail):
         path.mkdir(mode=0o700, exist_ok=True)
-    return replace(
+    settings = replace(
         given,
         secret=given.secret or folder.secret("site"),
         master_key=given.master_key or folder.secret("master"),
         blob_dir=given.blob_dir or str(blobs),
         scratch_dir=given.scratch_dir or str(scratch),
+    )
+    if given.smtp_url:  # then who writes, and where links lead, is for the operator to say
+        return settings
+    return replace(
+        settings,
+        mail_dir=given.mail_dir or str(mail),
+        mail_from=given.mail_from or "Imprimatur <imprimatur@localhost>",
+        public_url=given.public_url or f"http://{given.host}:{given.port}",
     )
 
 

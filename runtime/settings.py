@@ -1,14 +1,23 @@
 """What a site is configured with, read from the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import getLevelNamesMapping
 from pathlib import Path
 
 from msgspec import Struct
 
+from runtime.mail.addresses import AddressInvalid, mail_server, public_url, sender
+
 PREFIX = "IMPRIMATUR_"
 
 MIN_SECRET_BYTES = 32
+
+ADDRESSES: dict[str, Callable[[str], object]] = {
+    "smtp_url": mail_server,
+    "mail_from": sender,
+    "public_url": public_url,
+}
+"""The settings that are addresses of some form, and what refuses all that is not."""
 
 
 class SettingMissing(Exception):
@@ -35,6 +44,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     s3_access_key: str = ""
     s3_secret_key: str = ""
     redis_url: str = ""
+    smtp_url: str = ""
+    mail_dir: str = ""
+    mail_from: str = ""
+    public_url: str = ""
     scratch_dir: str = ""
     log_level: str = "info"
 
@@ -82,9 +95,21 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for name, given in secrets.items():
         if any(one and len(one.strip().encode()) < MIN_SECRET_BYTES for one in given):
             raise SettingInvalid(f"{variable(name)} needs {MIN_SECRET_BYTES} bytes or more")
+    _check_addresses(settings)
     if settings.log_level.upper() not in getLevelNamesMapping():
         raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings
+
+
+def _check_addresses(settings: Settings) -> None:
+    for name, parse in ADDRESSES.items():
+        if value := getattr(settings, name):
+            try:
+                parse(value)
+            except AddressInvalid as error:  # whose message never has the password in it
+                raise SettingInvalid(f"{variable(name)} {error}") from error
+    if settings.smtp_url and settings.mail_dir:
+        raise SettingInvalid(f"set {variable('smtp_url')} or {variable('mail_dir')}, not both")
 
 
 def _read(name: str, file: str) -> str:

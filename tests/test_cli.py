@@ -294,6 +294,34 @@ def test_a_folder_where_no_site_ever_was_is_named(run: Run, folder: Path):
         ({"IMPRIMATUR_FOO_FILE": "/dev/null"}, "nothing reads IMPRIMATUR_FOO_FILE"),
         ({"IMPRIMATUR_PORT": "http"}, "IMPRIMATUR_PORT is not a port: http"),
         ({"IMPRIMATUR_SECRET": "short"}, "IMPRIMATUR_SECRET needs 32 bytes or more"),
+        (
+            {"IMPRIMATUR_SMTP_URL": "smtp://user:hidden/word@host"},
+            "IMPRIMATUR_SMTP_URL has no usable port; a password's :/@ are %3A%2F%40",
+        ),
+        (
+            {"IMPRIMATUR_SMTP_URL": "imap://host"},
+            "IMPRIMATUR_SMTP_URL begins with neither smtp:// nor smtps://",
+        ),
+        (
+            {"IMPRIMATUR_SMTP_URL": "smtp://user@host"},
+            "IMPRIMATUR_SMTP_URL needs a user and a password, or neither",
+        ),
+        (
+            {"IMPRIMATUR_SMTP_URL": "smtp://host", "IMPRIMATUR_MAIL_DIR": "mail"},
+            "set IMPRIMATUR_SMTP_URL or IMPRIMATUR_MAIL_DIR, not both",
+        ),
+        (
+            {"IMPRIMATUR_MAIL_FROM": "a@example.org, b@example.org"},
+            "IMPRIMATUR_MAIL_FROM is not like Name <somebody@example.org>",
+        ),
+        (
+            {"IMPRIMATUR_MAIL_FROM": "a@пример.org"},
+            "IMPRIMATUR_MAIL_FROM needs an address in ASCII; write its domain as xn--",
+        ),
+        (
+            {"IMPRIMATUR_PUBLIC_URL": "manga.example.org"},
+            "IMPRIMATUR_PUBLIC_URL is not like https://example.org",
+        ),
         ({"IMPRIMATUR_LOG_LEVEL": "loud"}, "IMPRIMATUR_LOG_LEVEL is not a level: loud"),
         ({}, "set IMPRIMATUR_DSN; README.md says what it is for"),
     ],

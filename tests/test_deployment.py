@@ -21,6 +21,7 @@ from api.messages import catalogue
 from api.site import Site
 from api.uploads import MAX_ARCHIVE_BYTES, MAX_FIELD_BYTES, MAX_FIELDS
 from runtime.cli import cli
+from runtime.mail.addresses import mail_server, sender
 from runtime.migrate import APP_ROLE
 from runtime.settings import PREFIX, Settings, read_settings
 from runtime.wiring import open_store
@@ -32,7 +33,15 @@ NEEDS = {
     "migrate": ("dsn", "admin_dsn"),
     "api": ("dsn", "secret", "master_key", "scratch_dir", "s3_bucket"),
     "projector": ("dsn", "master_key"),
-    "worker": ("dsn", "master_key", "scratch_dir", "s3_bucket"),
+    "worker": (
+        "dsn",
+        "master_key",
+        "scratch_dir",
+        "s3_bucket",
+        "smtp_url",
+        "mail_from",
+        "public_url",
+    ),
 }
 """The services that run the image, and what each asks of its settings."""
 
@@ -210,7 +219,7 @@ def test_every_setting_is_read_and_suffices() -> None:
 
 
 def test_no_secret_is_written_down() -> None:
-    secret = re.compile(r"PASSWORD|SECRET|DSN")
+    secret = re.compile(r"PASSWORD|SECRET|DSN|SMTP_URL")
     for name, service in COMPOSE["services"].items():
         for variable, value in service.get("environment", {}).items():
             if secret.search(variable):
@@ -347,6 +356,23 @@ def test_only_nginx_stands_between_the_parts_and_the_outside() -> None:
     outside = {name for name, one in SERVICES.items() if "front" in one.get("networks", ())}
     assert outside == {"nginx", "api"}
     assert SERVICES["nginx"]["networks"] == ["front"]
+
+
+def test_letters_leave_by_the_worker_alone() -> None:
+    assert COMPOSE["networks"]["out"] is None
+    for name, service in SERVICES.items():
+        assert ("out" in service.get("networks", ())) == (name == "worker"), name
+        if name in NEEDS:
+            assert bool(settings_of(name).smtp_url) == (name == "worker"), name
+    settings = settings_of("worker")
+    server = mail_server(settings.smtp_url)
+    assert server.starttls
+    assert server.password
+    domain = urlsplit(settings.public_url).hostname
+    assert sender(settings.mail_from).domain == domain
+    told = text_of("deploy/README.md")
+    for variable in ("DOMAIN", "SMTP_HOST", "SMTP_USER", "SMTP_PASSWORD"):
+        assert re.search(rf"^{variable}=", told, re.MULTILINE), variable
 
 
 def test_roles_and_passwords_of_the_database_agree() -> None:
