@@ -22,9 +22,11 @@ from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
 from api.commands import command_routes
+from api.guards import Doors, RateLimited, hold_back, protect, settle
 from api.heads import answering_heads
 from api.metrics import Timed, count
-from api.middleware import WORTH_PACKING, CachedAnswers, ReadBodies, name_request
+from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
+from api.proxies import behind_proxies
 from api.queries import query_routes
 from api.requests import ApiRequest, read_parameters
 from api.site import Site
@@ -49,10 +51,12 @@ that far (504 otherwise). They carry an `ETag`; with `If-None-Match` what has no
 **Errors** are one envelope; messages follow `Accept-Language` (en, ky, ar, so).
 """
 
+DOORS = Doors()
+
 OpenSite = Callable[[], AbstractAsyncContextManager[Site]]
 
 
-def build_app(open_site: OpenSite) -> Litestar:
+def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The ASGI application of a site that is opened with it and closed with it."""
 
     @contextlib.asynccontextmanager
@@ -78,22 +82,32 @@ def build_app(open_site: OpenSite) -> Litestar:
         exception_handlers=errors.HANDLERS,
         middleware=[
             Timed(),
-            CachedAnswers(),
             ReadBodies(),
+            RateLimited(),
+            CachedAnswers(),
+            HurriedBodies(doors.slow_seconds),
         ],
-        before_send=[count, name_request],
+        before_send=[count, name_request, settle, protect],
+        cors_config=doors.cors(),
         compression_config=CompressionConfig(
             backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]
         ),
         openapi_config=_documentation(),
         plugins=[Tuples()],
         request_class=ApiRequest,
-        before_request=cast("Any", read_parameters),
+        before_request=cast("Any", _before_route),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
     app.asgi_handler = answering_heads(app.asgi_handler)
+    if doors.proxies:
+        app.asgi_handler = behind_proxies(app.asgi_handler, doors.proxies)
     return app
+
+
+async def _before_route(request: ApiRequest) -> None:
+    await read_parameters(request)
+    await hold_back(request)
 
 
 class Tuples(OpenAPISchemaPlugin):

@@ -10,7 +10,7 @@ import psycopg
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
-from litestar.types import Scope
+from litestar.types import Scope, Send
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
@@ -30,7 +30,7 @@ from ingest.blobs import (
 )
 from projections.kernel import Missing
 
-RETRY_AFTER_SECONDS = "1"
+RETRY_AFTER_SECONDS = 1
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -64,12 +64,14 @@ class Refusal(Exception):
         *,
         problems: Mapping[str, Problem] | None = None,
         details: Mapping[str, Any] | None = None,
+        retry_after: int = RETRY_AFTER_SECONDS,
     ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.problems = dict(problems or {})
         self.details = dict(details or {})
+        self.retry_after = retry_after
 
 
 def invalid(field: str, code: str, about: str = "") -> Refusal:
@@ -92,7 +94,7 @@ def request_id(scope: Scope) -> str:
 def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Response[ErrorEnvelope]:
     headers = {"Allow": allow} if allow else {}
     if refusal.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER_SECONDS
+        headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     language = request.headers.get("accept-language", "")
@@ -107,6 +109,14 @@ def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Respons
     )
     body = ErrorEnvelope(error, datetime.now(UTC), request_id(request.scope))
     return Response(body, status_code=refusal.status, headers=headers)
+
+
+async def answer_refusal(request: AnyRequest, refusal: Refusal, send: Send) -> None:
+    """Refuse a request from outside its route."""
+    response = _envelope(request, refusal).to_asgi_response(  # pyright: ignore[reportUnknownMemberType]
+        app=None, request=request
+    )
+    await response(request.scope, request.receive, send)
 
 
 def refusal_of(error: Exception) -> Refusal | None:

@@ -11,6 +11,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
+from api.limits import RateLimits
 from api.passwords import Passwords
 from api.positions import Positions
 from api.shared import SharedAnswers
@@ -27,6 +28,7 @@ class Site(Struct, frozen=True, kw_only=True):
     positions: Positions
     answers: AnswerCache
     shared: SharedAnswers | None = None
+    limits: RateLimits | None = None
     tokens: Tokens
     passwords: Passwords
     blobs: BlobStore

@@ -1,14 +1,20 @@
 """What a site is configured with, read from the environment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from logging import getLevelNamesMapping
 from pathlib import Path
 
+from limits import RateLimitItem
 from msgspec import Struct
+
+from api.guards import Doors, origins
+from api.limits import OFF, policies
+from api.proxies import networks
 
 PREFIX = "IMPRIMATUR_"
 
 MIN_SECRET_BYTES = 32
+MAX_SLOW_SECONDS = 3_600
 
 
 class SettingMissing(Exception):
@@ -35,6 +41,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     s3_access_key: str = ""
     s3_secret_key: str = ""
     redis_url: str = ""
+    rate_limits: str = ""
+    trusted_proxies: str = ""
+    cors_origins: str = ""
+    slow_seconds: int = 15
     scratch_dir: str = ""
     log_level: str = "info"
 
@@ -44,6 +54,18 @@ class Settings(Struct, frozen=True, kw_only=True):
         if not value:
             raise SettingMissing(f"set {variable(name)}; README.md says what it is for")
         return value
+
+    def doors(self) -> Doors:
+        """Who is let in how."""
+        return Doors(
+            origins=origins(self.cors_origins),
+            proxies=networks(self.trusted_proxies),
+            slow_seconds=self.slow_seconds,
+        )
+
+    def limits(self) -> dict[str, RateLimitItem]:
+        """The rate limits, none where they are off."""
+        return {} if self.rate_limits == OFF else policies(self.rate_limits)
 
     def scratch(self) -> Path:
         """The folder for files that are on their way; must exist and be writable."""
@@ -77,7 +99,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     port = values.pop("port", "8000")
     if not port.isdecimal() or int(port) > 65_535:
         raise SettingInvalid(f"{variable('port')} is not a port: {port}")
-    settings = Settings(**values, port=int(port))
+    slow = values.pop("slow_seconds", "15")
+    if not slow.isdecimal() or not 0 < int(slow) <= MAX_SLOW_SECONDS:
+        raise SettingInvalid(f"{variable('slow_seconds')} is not from 1 to {MAX_SLOW_SECONDS}")
+    settings = Settings(**values, port=int(port), slow_seconds=int(slow))
+    _check("rate_limits", policies, "" if settings.rate_limits == OFF else settings.rate_limits)
+    _check("cors_origins", origins, settings.cors_origins)
+    _check("trusted_proxies", networks, settings.trusted_proxies)
     secrets = {"secret": [settings.secret], "master_key": settings.master_key.split(",")}
     for name, given in secrets.items():
         if any(one and len(one.strip().encode()) < MIN_SECRET_BYTES for one in given):
@@ -85,6 +113,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     if settings.log_level.upper() not in getLevelNamesMapping():
         raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings
+
+
+def _check(name: str, read: Callable[[str], object], value: str) -> None:
+    try:
+        read(value)
+    except ValueError as error:
+        raise SettingInvalid(f"{variable(name)} can't be used: {error}") from error
 
 
 def _read(name: str, file: str) -> str:

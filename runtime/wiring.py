@@ -10,6 +10,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
+from api.limits import RateLimits
 from api.passwords import Passwords
 from api.positions import Positions
 from api.shared import SharedAnswers
@@ -81,6 +82,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
+        given = settings.limits()
+        limits = RateLimits(given, settings.redis_url) if given else None
         positions.start()
         try:
             yield Site(
@@ -89,6 +92,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 positions=positions,
                 answers=AnswerCache(),
                 shared=shared,
+                limits=limits,
                 tokens=Tokens(settings.need("secret")),
                 passwords=passwords,
                 blobs=open_store(settings),
@@ -101,3 +105,5 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             passwords.close()
             if shared is not None:
                 await shared.close()
+            if limits is not None:
+                await limits.close()
