@@ -9,6 +9,7 @@ from typing import Any, cast
 import swagger_ui
 from litestar import Litestar, Response, Router
 from litestar.config.compression import CompressionConfig
+from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -22,7 +23,7 @@ from litestar.typing import FieldDefinition
 
 from api import catalogue, errors, operations, people
 from api.commands import command_routes
-from api.guards import Doors, RateLimited, hold_back, protect, settle
+from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
 from api.metrics import Timed, count
 from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
@@ -121,10 +122,12 @@ class Tuples(OpenAPISchemaPlugin):
         return Schema(type=OpenAPIType.ARRAY, items=items)
 
 
-def _not_found_as_elsewhere(response: Response[Any]) -> Response[Any]:
+def _documented(response: Response[Any]) -> Response[Any]:
     """Litestar has a page of its own for an address below the documentation's."""
     if response.status_code == 404:
         raise NotFoundException
+    if response.media_type == MediaType.HTML:
+        response.headers["Content-Security-Policy"] = policy_of(response.content)
     return response
 
 
@@ -140,7 +143,7 @@ def _documentation() -> OpenAPIConfig:
             SCHEMA,
             route_handlers=[],
             include_in_schema=False,
-            after_request=_not_found_as_elsewhere,
+            after_request=_documented,
         ),
         components=Components(
             security_schemes={

@@ -1,13 +1,22 @@
 """What guards every request: limits, proxies, other origins, protective headers, slow clients."""
 
+import re
+import select
+import shutil
+import socket
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
+from typing import Self
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.limits import BOTH
+from api.middleware import PIECE_BYTES
 from tests.database import Server
 from tests.site import PASSWORD, Site, archive, good, new_series, refused, running_site
 
@@ -219,3 +228,162 @@ def test_every_answer_is_protected(guarded: Site) -> None:
         for header, value in PROTECTIVE.items():
             assert answer.headers.get_list(header) == [value], (name, header)
         assert answer.headers.get_list("Strict-Transport-Security") == [], name
+
+
+BROWSER = shutil.which("chromium") or ""
+
+
+@pytest.mark.skipif(not BROWSER, reason="needs Debian's chromium")
+def test_a_browser_shows_the_documentation(guarded: Site, tmp_path: Path) -> None:
+    shown = browse(f"{guarded.url}/api/v1/schema", tmp_path)
+    assert "Content Security Policy" not in shown.stderr, shown.stderr
+    assert 'id="operations-people-login"' in shown.stdout
+
+
+def browse(url: str, profile: Path) -> subprocess.CompletedProcess[str]:
+    """What a browser shows of a page, and what it complains about."""
+    return subprocess.run(
+        [
+            BROWSER,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={profile}",
+            "--enable-logging=stderr",
+            "--virtual-time-budget=20000",
+            "--dump-dom",
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize("path", ["/schema", "/schema/oauth2-redirect.html"])
+def test_a_page_runs_what_it_holds_and_nothing_else(guarded: Site, path: str) -> None:
+    answer = good(guarded.anonymous.get(path))
+    (policy,) = answer.headers.get_list("Content-Security-Policy")
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
+    assert rules["default-src"] == rules["frame-ancestors"] == ["'none'"]
+    for kind, tag in (("script-src", "script"), ("style-src", "style")):
+        assert not {"'unsafe-inline'", "'unsafe-eval'", "*", "data:"} & set(rules[kind])
+        held = re.findall(rf"<{tag}[^>]*>(.+?)</{tag}>", answer.text, re.DOTALL)
+        inline = [one for one in held if not one.startswith("<")]
+        assert len(rules[kind]) == 1 + len(inline), kind
+
+
+def preflight(site: Site, origin: str) -> httpx.Response:
+    asked = {"Origin": origin, "Access-Control-Request-Method": "PATCH"}
+    asked["Access-Control-Request-Headers"] = "authorization, idempotency-key"
+    return site.anonymous.options("/series/any", headers=asked)
+
+
+def test_pages_of_named_origins_may_use_the_api(guarded: Site) -> None:
+    answer = good(preflight(guarded, ORIGIN))
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+    assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+    assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+    assert "idempotency-key" in answer.headers["Access-Control-Allow-Headers"]
+    for path in ("/series", "/series", "/nothing", "/auth/me"):
+        read = guarded.anonymous.get(path, headers={"Origin": ORIGIN})
+        assert read.headers["Access-Control-Allow-Origin"] == ORIGIN
+        exposed = read.headers["Access-Control-Expose-Headers"].lower().split(", ")
+        assert {"x-position", "etag", "ratelimit-limit", "retry-after"} <= set(exposed)
+        varying = read.headers["Vary"].lower()
+        assert "origin" in varying, path
+        assert "authorization" in varying, path
+
+
+@pytest.mark.parametrize(
+    "origin",
+    ["https://reader.example.evil", "http://reader.example", "https://evil", "null", "*"],
+)
+def test_pages_of_other_origins_may_not(guarded: Site, origin: str) -> None:
+    assert preflight(guarded, origin).status_code == 400
+    read = guarded.anonymous.get("/series", headers={"Origin": origin})
+    assert "Access-Control-Allow-Origin" not in read.headers
+    assert "origin" in read.headers["Vary"].lower()
+
+
+def test_without_the_setting_no_other_origin_may(site: Site) -> None:
+    for answer in (preflight(site, ORIGIN), site.anonymous.get("/series", headers={"Origin": "*"})):
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+class Raw:
+    """A connection that sends what it is told to, and no more."""
+
+    def __init__(self, site: Site) -> None:
+        self._socket = socket.create_connection((site.settings.host, site.settings.port))
+        self._socket.settimeout(60)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def send(self, some: bytes) -> None:
+        self._socket.sendall(some)
+
+    def drip(self, some: bytes) -> None:
+        """Send a byte now and then until nobody listens."""
+        for byte in some:
+            try:
+                self._socket.send(bytes([byte]))
+            except OSError:
+                return
+            if self.pause():
+                return
+
+    def pause(self) -> bool:
+        """Wait a little; whether something came meanwhile."""
+        return bool(select.select([self._socket], [], [], SLOW_SECONDS / 5)[0])
+
+    def received(self) -> bytes:
+        """All that comes until the other side ends the connection."""
+        found = b""
+        with suppress(ConnectionResetError):
+            while some := self._socket.recv(65_536):
+                found += some
+        return found
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"GET /api/v1/series HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 99]
+)
+def test_a_head_that_does_not_come_to_its_end_is_not_waited_for(guarded: Site, head: bytes) -> None:
+    with Raw(guarded) as raw:
+        raw.drip(head)
+        assert raw.received() == b""
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 500", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("route", ["POST /auth/login", "PUT /series/any/chapters?number=1"])
+def test_a_body_that_comes_too_slowly_is_refused(guarded: Site, framing: str, route: str) -> None:
+    method, path = route.replace("any", guarded.series()).split()
+    token = guarded.newcomer("uploader").client.headers["Authorization"]
+    kind = "application/json" if "login" in path else "application/zip"
+    head = (
+        f"{method} /api/v1{path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\n"
+        f"Content-Type: {kind}\r\n{framing}\r\n\r\n"
+    )
+    with Raw(guarded) as raw:
+        raw.send(head.encode())
+        raw.drip(b"1\r\n \r\n" * 100 if "chunked" in framing else b" " * 499)
+        answer = raw.received()
+    assert answer.startswith(b"HTTP/1.1 408"), answer
+    assert b"too_slow" in answer
+
+
+def test_a_large_body_may_take_its_time(guarded: Site) -> None:
+    with Raw(guarded) as raw:
+        pieces = 3 * SLOW_SECONDS
+        head = "POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        raw.send(f"{head}Content-Length: {pieces * PIECE_BYTES}\r\n\r\n".encode())
+        for _ in range(pieces):
+            raw.send(b" " * PIECE_BYTES)
+            raw.pause()
+        assert raw.received().startswith(b"HTTP/1.1 415")
