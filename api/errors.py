@@ -16,6 +16,7 @@ from psycopg_pool import PoolTimeout
 
 from api.heads import with_head
 from api.messages import message
+from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
 from api.problems import Problem, problem_of
 from commands.bus import Contended, KeyReused
@@ -31,6 +32,7 @@ from ingest.blobs import (
 from projections.kernel import Missing
 
 RETRY_AFTER_SECONDS = 1
+BUSY_SECONDS = 2
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -141,6 +143,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(409, "contended")
         case PositionNotReached():
             return Refusal(504, "position_not_reached")
+        case PasswordsBusy():
+            return Refusal(503, "sign_in_busy", retry_after=BUSY_SECONDS)
         case EventTooLarge():
             return Refusal(413, "too_large")
         case InternalServerException(__cause__=OSError(errno=errno.ENAMETOOLONG)):
