@@ -35,6 +35,7 @@ def run_api(settings: Settings) -> None:
     """Serve HTTP."""
     for name in ("dsn", "secret", "master_key", "scratch_dir"):
         settings.need(name)
+    settings.need_strong_secrets()
     configure_logging(settings.log_level)
     app = build_app(lambda: open_site(settings), settings.doors())
     server = Server(

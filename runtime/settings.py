@@ -1,6 +1,8 @@
 """What a site is configured with, read from the environment."""
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from itertools import pairwise
 from logging import getLevelNamesMapping
 from pathlib import Path
 
@@ -15,6 +17,16 @@ PREFIX = "IMPRIMATUR_"
 
 MIN_SECRET_BYTES = 32
 MAX_SLOW_SECONDS = 3_600
+
+MIN_CHARACTERS = 10
+"""Different ones in a secret; 32 random hexadecimal digits have 14."""
+
+PIECE = 4
+MIN_NEW_PIECES = 0.75
+"""Of a secret's pieces, so many must not have been there before."""
+
+TELLING = ("secret", "password", "changeme", "change-me", "change_me", "example", "imprimatur")
+"""Words that stand in documentation and in nothing random."""
 
 
 class SettingMissing(Exception):
@@ -67,9 +79,40 @@ class Settings(Struct, frozen=True, kw_only=True):
         """The rate limits, none where they are off."""
         return {} if self.rate_limits == OFF else policies(self.rate_limits)
 
+    def need_strong_secrets(self) -> None:
+        """Refuse secrets that can be guessed where others than this machine can reach the api."""
+        if _is_loopback(self.host):
+            return
+        for name in ("secret", "master_key"):
+            if any(is_weak(one.strip()) for one in self.need(name).split(",")):
+                raise SettingInvalid(
+                    f"{variable(name)} can be guessed, and {self.host} can be reached by others;"
+                    " make one by `openssl rand -hex 32`"
+                )
+
     def scratch(self) -> Path:
         """The folder for files that are on their way; must exist and be writable."""
         return Path(self.need("scratch_dir"))
+
+
+def is_weak(secret: str) -> bool:
+    """Whether a secret was made up by a person rather than drawn at random."""
+    text = secret.casefold()
+    pieces = [text[start : start + PIECE] for start in range(len(text) - PIECE + 1)]
+    steps = [abs(ord(one) - ord(other)) == 1 for one, other in pairwise(text)]
+    return (
+        len(set(text)) < MIN_CHARACTERS
+        or len(set(pieces)) < len(pieces) * MIN_NEW_PIECES
+        or sum(steps) > len(steps) / 2
+        or any(word in text for word in TELLING)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def variable(name: str) -> str:
