@@ -200,7 +200,6 @@ async def get_image(request: ApiRequest) -> Response[Any]:
     public = await _admit_image(request, image)
     headers = {
         "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
-        "X-Content-Type-Options": "nosniff",
         "ETag": f'"{image.name}"',
     }
     if names_entity(request, headers["ETag"].encode()):

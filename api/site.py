@@ -9,6 +9,7 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from api.answers import AnswerCache
+from api.limits import RateLimits
 from api.passwords import Passwords
 from api.positions import Positions
 from api.shared import SharedAnswers
@@ -26,6 +27,7 @@ class Site(Struct, frozen=True, kw_only=True):
     positions: Positions
     answers: AnswerCache
     shared: SharedAnswers | None = None
+    limits: RateLimits | None = None
     tokens: Tokens
     passwords: Passwords
     blobs: BlobStore

@@ -1,16 +1,33 @@
 """What a site is configured with, read from the environment."""
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from itertools import pairwise
 from logging import getLevelNamesMapping
 from pathlib import Path
 
+from limits import RateLimitItem
 from msgspec import Struct
 
+from api.guards import Doors, origins
+from api.limits import OFF, policies
+from api.proxies import networks
 from runtime.mail.addresses import AddressInvalid, mail_server, public_url, sender
 
 PREFIX = "IMPRIMATUR_"
 
 MIN_SECRET_BYTES = 32
+MAX_SLOW_SECONDS = 3_600
+
+MIN_CHARACTERS = 10
+"""Different ones in a secret; 32 random hexadecimal digits have 14."""
+
+PIECE = 4
+MIN_NEW_PIECES = 0.75
+"""Of a secret's pieces, so many must not have been there before."""
+
+TELLING = ("secret", "password", "changeme", "change-me", "change_me", "example", "imprimatur")
+"""Words that stand in documentation and in nothing random."""
 
 ADDRESSES: dict[str, Callable[[str], object]] = {
     "smtp_url": mail_server,
@@ -48,6 +65,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     mail_dir: str = ""
     mail_from: str = ""
     public_url: str = ""
+    rate_limits: str = ""
+    trusted_proxies: str = ""
+    cors_origins: str = ""
+    slow_seconds: int = 15
     scratch_dir: str = ""
     log_level: str = "info"
 
@@ -58,9 +79,52 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise SettingMissing(f"set {variable(name)}; README.md says what it is for")
         return value
 
+    def doors(self) -> Doors:
+        """Who is let in how."""
+        return Doors(
+            origins=origins(self.cors_origins),
+            proxies=networks(self.trusted_proxies),
+            slow_seconds=self.slow_seconds,
+        )
+
+    def limits(self) -> dict[str, RateLimitItem]:
+        """The rate limits, none where they are off."""
+        return {} if self.rate_limits == OFF else policies(self.rate_limits)
+
+    def need_strong_secrets(self) -> None:
+        """Refuse secrets that can be guessed where others than this machine can reach the api."""
+        if _is_loopback(self.host):
+            return
+        for name in ("secret", "master_key"):
+            if any(is_weak(one.strip()) for one in self.need(name).split(",")):
+                raise SettingInvalid(
+                    f"{variable(name)} can be guessed, and {self.host} can be reached by others;"
+                    " make one by `openssl rand -hex 32`"
+                )
+
     def scratch(self) -> Path:
         """The folder for files that are on their way; must exist and be writable."""
         return Path(self.need("scratch_dir"))
+
+
+def is_weak(secret: str) -> bool:
+    """Whether a secret was made up by a person rather than drawn at random."""
+    text = secret.casefold()
+    pieces = [text[start : start + PIECE] for start in range(len(text) - PIECE + 1)]
+    steps = [abs(ord(one) - ord(other)) == 1 for one, other in pairwise(text)]
+    return (
+        len(set(text)) < MIN_CHARACTERS
+        or len(set(pieces)) < len(pieces) * MIN_NEW_PIECES
+        or sum(steps) > len(steps) / 2
+        or any(word in text for word in TELLING)
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def variable(name: str) -> str:
@@ -90,7 +154,13 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     port = values.pop("port", "8000")
     if not port.isdecimal() or int(port) > 65_535:
         raise SettingInvalid(f"{variable('port')} is not a port: {port}")
-    settings = Settings(**values, port=int(port))
+    slow = values.pop("slow_seconds", "15")
+    if not slow.isdecimal() or not 0 < int(slow) <= MAX_SLOW_SECONDS:
+        raise SettingInvalid(f"{variable('slow_seconds')} is not from 1 to {MAX_SLOW_SECONDS}")
+    settings = Settings(**values, port=int(port), slow_seconds=int(slow))
+    _check("rate_limits", policies, "" if settings.rate_limits == OFF else settings.rate_limits)
+    _check("cors_origins", origins, settings.cors_origins)
+    _check("trusted_proxies", networks, settings.trusted_proxies)
     secrets = {"secret": [settings.secret], "master_key": settings.master_key.split(",")}
     for name, given in secrets.items():
         if any(one and len(one.strip().encode()) < MIN_SECRET_BYTES for one in given):
@@ -110,6 +180,13 @@ def _check_addresses(settings: Settings) -> None:
                 raise SettingInvalid(f"{variable(name)} {error}") from error
     if settings.smtp_url and settings.mail_dir:
         raise SettingInvalid(f"set {variable('smtp_url')} or {variable('mail_dir')}, not both")
+
+
+def _check(name: str, read: Callable[[str], object], value: str) -> None:
+    try:
+        read(value)
+    except ValueError as error:
+        raise SettingInvalid(f"{variable(name)} can't be used: {error}") from error
 
 
 def _read(name: str, file: str) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from api.answers import AnswerCache
+from api.limits import RateLimits
 from api.passwords import Passwords
 from api.positions import Positions
 from api.shared import SharedAnswers
@@ -74,6 +75,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
+        given = settings.limits()
+        limits = RateLimits(given, settings.redis_url) if given else None
         positions.start()
         try:
             yield Site(
@@ -82,6 +85,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 positions=positions,
                 answers=AnswerCache(),
                 shared=shared,
+                limits=limits,
                 tokens=Tokens(settings.need("secret")),
                 passwords=passwords,
                 blobs=open_store(settings),
@@ -94,3 +98,5 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             passwords.close()
             if shared is not None:
                 await shared.close()
+            if limits is not None:
+                await limits.close()

@@ -246,6 +246,7 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             port=free_port(),
             blob_dir=str(blobs),
             scratch_dir=str(scratch),
+            rate_limits="off",  # one address does here what thousands would
             log_level="warning",
         ),
         **settings,

@@ -13,7 +13,8 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct, structs
 
 from api.answers import AnswerCache
-from api.app import OpenSite, build_app
+from api.app import DOORS, OpenSite, build_app
+from api.guards import Doors
 from api.site import Site
 from commands.connections import TenantPool
 from projections.kernel import one
@@ -39,16 +40,16 @@ class Inserted(Struct, frozen=True):
     id: str
 
 
-def site(open_site: OpenSite) -> Litestar:
+def site(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The application as it is, beside routes that send the bytes of its answers."""
-    app = build_app(open_site)
+    app = build_app(open_site, doors)
     for name in ANSWERS:
         app.register(_queried(name, app))
         app.register(_constant(name, app))
     return app
 
 
-def uncached(open_site: OpenSite) -> Litestar:
+def uncached(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The same, with an application that remembers no answer."""
 
     @asynccontextmanager
@@ -56,7 +57,7 @@ def uncached(open_site: OpenSite) -> Litestar:
         async with open_site() as opened:
             yield structs.replace(opened, answers=AnswerCache(max_bytes=0))
 
-    return site(forgetful)
+    return site(forgetful, doors)
 
 
 def _constant(name: str, app: Litestar) -> HTTPRouteHandler:
@@ -89,7 +90,7 @@ async def _stored(app: Litestar, name: str) -> bytes:
     return body
 
 
-def inserting(_: OpenSite) -> Litestar:
+def inserting(_: OpenSite, __: Doors = DOORS) -> Litestar:
     """A plain application that inserts a row for each request, without any of the site."""
     pools: list[TenantPool] = []
 
@@ -111,7 +112,7 @@ def inserting(_: OpenSite) -> Litestar:
     return Litestar([insert], lifespan=[lifespan], logging_config=None, openapi_config=None)
 
 
-PROGRAMS: dict[str, Callable[[OpenSite], Litestar]] = {
+PROGRAMS: dict[str, Callable[[OpenSite, Doors], Litestar]] = {
     "site": site,
     "uncached": uncached,
     "inserting": inserting,
