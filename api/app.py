@@ -9,6 +9,7 @@ from typing import Any, cast
 import swagger_ui
 from litestar import Litestar, Response, Router
 from litestar.config.compression import CompressionConfig
+from litestar.enums import MediaType
 from litestar.exceptions import NotFoundException
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
@@ -22,10 +23,12 @@ from litestar.typing import FieldDefinition
 
 from api import accounts, catalogue, errors, operations, people, signin
 from api.commands import command_routes
+from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
 from api.identity import prepare
 from api.metrics import Timed, count
-from api.middleware import WORTH_PACKING, CachedAnswers, ReadBodies, name_request
+from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
+from api.proxies import behind_proxies
 from api.queries import query_routes
 from api.requests import ApiRequest
 from api.site import Site
@@ -51,10 +54,12 @@ that far (504 otherwise). They carry an `ETag`; with `If-None-Match` what has no
 **Errors** are one envelope; messages follow `Accept-Language` (en, ky, ar, so).
 """
 
+DOORS = Doors()
+
 OpenSite = Callable[[], AbstractAsyncContextManager[Site]]
 
 
-def build_app(open_site: OpenSite) -> Litestar:
+def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The ASGI application of a site that is opened with it and closed with it."""
 
     @contextlib.asynccontextmanager
@@ -82,22 +87,32 @@ def build_app(open_site: OpenSite) -> Litestar:
         exception_handlers=errors.HANDLERS,
         middleware=[
             Timed(),
-            CachedAnswers(),
             ReadBodies(),
+            RateLimited(),
+            CachedAnswers(),
+            HurriedBodies(doors.slow_seconds),
         ],
-        before_send=[count, name_request],
+        before_send=[count, name_request, settle, protect],
+        cors_config=doors.cors(),
         compression_config=CompressionConfig(
             backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]
         ),
         openapi_config=_documentation(),
         plugins=[Tuples()],
         request_class=ApiRequest,
-        before_request=cast("Any", prepare),
+        before_request=cast("Any", _before_route),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,
     )
     app.asgi_handler = answering_heads(app.asgi_handler)
+    if doors.proxies:
+        app.asgi_handler = behind_proxies(app.asgi_handler, doors.proxies)
     return app
+
+
+async def _before_route(request: ApiRequest) -> None:
+    await prepare(request)
+    await hold_back(request)
 
 
 class Tuples(OpenAPISchemaPlugin):
@@ -111,10 +126,12 @@ class Tuples(OpenAPISchemaPlugin):
         return Schema(type=OpenAPIType.ARRAY, items=items)
 
 
-def _not_found_as_elsewhere(response: Response[Any]) -> Response[Any]:
+def _documented(response: Response[Any]) -> Response[Any]:
     """Litestar has a page of its own for an address below the documentation's."""
     if response.status_code == 404:
         raise NotFoundException
+    if response.media_type == MediaType.HTML:
+        response.headers["Content-Security-Policy"] = policy_of(response.content)
     return response
 
 
@@ -130,7 +147,7 @@ def _documentation() -> OpenAPIConfig:
             SCHEMA,
             route_handlers=[],
             include_in_schema=False,
-            after_request=_not_found_as_elsewhere,
+            after_request=_documented,
         ),
         components=Components(
             security_schemes={

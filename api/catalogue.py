@@ -200,7 +200,6 @@ async def get_image(request: ApiRequest) -> Response[Any]:
     public = await _admit_image(request, image)
     headers = {
         "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
-        "X-Content-Type-Options": "nosniff",
         "ETag": f'"{image.name}"',
     }
     if names_entity(request, headers["ETag"].encode()):
@@ -218,9 +217,9 @@ async def _admit_image(request: AnyRequest, image: ImageParameters) -> bool:
     site = site_of(request)
     opened = site.tokens.opens(image.preview, image.chapter_id, site.clock())
     viewer = Viewer() if opened else await viewer_of(request)
-    async with site.pool.connection() as connection:
+    async with site.pool.of(TENANT) as connection:
         return await image_is_public(
-            connection, image.chapter_id, image.name, viewer, opened=opened
+            connection, TENANT, image.chapter_id, image.name, viewer, opened=opened
         )
 
 

@@ -72,10 +72,11 @@ def accepted(outcome: Outcome, status: int, location: str = "") -> Response[Acce
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
-    """The documentation of error answers."""
+    """The documentation of error answers; anybody may ask too often, and send a body too slowly."""
+    anywhere = (429, 408) if 413 in statuses else (429,)
     return {
         status: ResponseSpec(ErrorEnvelope, generate_examples=False, description=_MEANINGS[status])
-        for status in statuses
+        for status in sorted((*statuses, *anywhere))
     }
 
 
@@ -84,6 +85,7 @@ _MEANINGS = {
     401: "Not signed in",
     403: "Permission denied, or banned",
     404: "Not found",
+    408: "The body came too slowly",
     409: "Too many conflicting changes at once",
     413: "Too large",
     415: "Content type not understood",

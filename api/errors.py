@@ -10,17 +10,19 @@ import psycopg
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, InternalServerException, ValidationException
-from litestar.types import Scope
+from litestar.types import Scope, Send
 from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
 from api.heads import with_head
 from api.messages import message
+from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
 from api.problems import Problem, problem_of
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
+from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
 from ingest.blobs import (
     BlobNotFound,
@@ -30,7 +32,8 @@ from ingest.blobs import (
 )
 from projections.kernel import Missing
 
-RETRY_AFTER_SECONDS = "1"
+RETRY_AFTER_SECONDS = 1
+BUSY_SECONDS = 2
 
 AnyRequest = Request[Any, Any, Any]
 
@@ -64,12 +67,14 @@ class Refusal(Exception):
         *,
         problems: Mapping[str, Problem] | None = None,
         details: Mapping[str, Any] | None = None,
+        retry_after: int = RETRY_AFTER_SECONDS,
     ) -> None:
         super().__init__(code)
         self.status = status
         self.code = code
         self.problems = dict(problems or {})
         self.details = dict(details or {})
+        self.retry_after = retry_after
 
 
 def invalid(field: str, code: str, about: str = "") -> Refusal:
@@ -92,7 +97,7 @@ def request_id(scope: Scope) -> str:
 def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Response[ErrorEnvelope]:
     headers = {"Allow": allow} if allow else {}
     if refusal.status in (429, 503):
-        headers["Retry-After"] = RETRY_AFTER_SECONDS
+        headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     language = request.headers.get("accept-language", "")
@@ -107,6 +112,14 @@ def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Respons
     )
     body = ErrorEnvelope(error, datetime.now(UTC), request_id(request.scope))
     return Response(body, status_code=refusal.status, headers=headers)
+
+
+async def answer_refusal(request: AnyRequest, refusal: Refusal, send: Send) -> None:
+    """Refuse a request from outside its route."""
+    response = _envelope(request, refusal).to_asgi_response(  # pyright: ignore[reportUnknownMemberType]
+        app=None, request=request
+    )
+    await response(request.scope, request.receive, send)
 
 
 def refusal_of(error: Exception) -> Refusal | None:
@@ -127,10 +140,14 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(401, "unknown_account")
         case KeyReused():
             return Refusal(422, "idempotency_key_reused")
+        case KeyDestroyed():
+            return Refusal(422, "person_forgotten")
         case Contended():
             return Refusal(409, "contended")
         case PositionNotReached():
             return Refusal(504, "position_not_reached")
+        case PasswordsBusy():
+            return Refusal(503, "sign_in_busy", retry_after=BUSY_SECONDS)
         case EventTooLarge():
             return Refusal(413, "too_large")
         case InternalServerException(__cause__=OSError(errno=errno.ENAMETOOLONG)):

@@ -13,13 +13,19 @@ from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Sen
 from msgspec.structs import replace
 
 from api.answers import Answer
-from api.errors import request_id
+from api.errors import Refusal, request_id
 from api.queries import headers, matches
 from api.site import Site
 
 MAX_UNREAD_BYTES = 64 * 1024 * 1024
 UNREAD_SECONDS = 5.0
 """Of a refused request, no more than this is read."""
+
+PIECE_BYTES = 16 * 1024
+"""Of a body, so much must come in the time that a client is given."""
+
+_ANNOUNCING = (b"content-length", b"transfer-encoding")
+"""Headers of a request that has a body."""
 
 _UNCACHED = (b"authorization", b"x-min-position")
 
@@ -63,6 +69,36 @@ class ReadBodies(ASGIMiddleware):
             await send(message)
 
         await next_app(scope, receive_noting, send_later)
+
+
+class HurriedBodies(ASGIMiddleware):
+    """Gives up on a body that comes too slowly; only the waiting for it counts."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if not any(name in _ANNOUNCING for name, _ in scope["headers"]):
+            await next_app(scope, receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        patience, due = self._seconds, PIECE_BYTES
+
+        async def receive_in_time() -> ReceiveMessage:
+            nonlocal patience, due
+            begun = loop.time()
+            try:
+                async with asyncio.timeout(patience):
+                    message = await receive()
+            except TimeoutError:
+                raise Refusal(408, "too_slow") from None
+            patience -= loop.time() - begun
+            due -= len(message["body"]) if message["type"] == "http.request" else 0
+            if due <= 0:
+                patience, due = self._seconds, PIECE_BYTES
+            return message
+
+        await next_app(scope, receive_in_time, send)
 
 
 def _content_length(scope: Scope) -> int:

@@ -10,6 +10,7 @@ from psycopg_pool import PoolTimeout
 
 from api.commands import errors
 from api.site import Site, site_of
+from commands.connections import EVERY_TENANT
 from projections.kernel import API, one
 
 READY_SECONDS = 2.0
@@ -65,7 +66,7 @@ async def measure(site: Site) -> tuple[dict[str, int], dict[str, int]]:
     """How far each read model is behind, and how many events it has set aside."""
     lag: dict[str, int] = {}
     dead_letters: dict[str, int] = {}
-    async with site.pool.connection(READY_SECONDS) as connection:
+    async with site.pool.of(EVERY_TENANT, READY_SECONDS) as connection:
         cursor = await connection.execute(_LAG_QUERY)
         for model, version, behind, set_aside in await cursor.fetchall():
             lag[f"{model}_{version}"] = behind

@@ -20,10 +20,14 @@ class NoParameters(Struct, frozen=True, forbid_unknown_fields=True):
 
 def from_texts(cls: type[T], given: Iterable[tuple[str, str]]) -> T:
     """A struct of values given by name; only where it holds several may a name repeat."""
-    several, numbers = _kinds(cls)
+    several, numbers, flags = _kinds(cls)
     values: dict[str, Any] = {}
     for name, text in given:
-        value = _number(text) if name in numbers else text
+        value: Any = text
+        if name in numbers:
+            value = _number(text)
+        elif name in flags:
+            value = _FLAGS.get(text, text)
         if name in several:
             values.setdefault(name, []).append(value)
         elif name in values:
@@ -46,17 +50,22 @@ def _number(text: str) -> float | str:
         return text
 
 
+_FLAGS = {"true": True, "false": False}
+
+
 @cache
-def _kinds(cls: type[Struct]) -> tuple[frozenset[str], frozenset[str]]:
-    """The names of the fields that hold several values, and of those that hold numbers."""
-    several, numbers = set[str](), set[str]()
+def _kinds(cls: type[Struct]) -> tuple[frozenset[str], frozenset[str], frozenset[str]]:
+    """The names of the fields that hold several values, numbers, or yes and no."""
+    several, numbers, flags = set[str](), set[str](), set[str]()
     for field in fields_of(cls):
         for part in parts(field.type):
             if isinstance(part, inspect.VarTupleType):
                 several.add(field.name)
             elif isinstance(part, inspect.IntType | inspect.FloatType):
                 numbers.add(field.name)
-    return frozenset(several), frozenset(numbers)
+            elif isinstance(part, inspect.BoolType):
+                flags.add(field.name)
+    return frozenset(several), frozenset(numbers), frozenset(flags)
 
 
 def fields_of(cls: type[Struct]) -> tuple[inspect.Field, ...]:

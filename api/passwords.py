@@ -1,29 +1,61 @@
 """Passwords: hashed off the event loop, a few at a time, and kept outside the log."""
 
 import asyncio
+import os
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import Type
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
-AT_ONCE = 2
-"""Hashes worked on at the same time: each takes a core and tens of megabytes."""
+from api.commonwords import is_common
+from domain.kernel import require
+
+HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1, type=Type.ID)
+"""OWASP's first choice: 19 MiB, two passes, one lane, as another hash may use the other core."""
+
+AT_ONCE = max(1, (os.cpu_count() or 1) // 2)
+"""Hashes worked on at the same time: each takes a core and 19 MiB."""
+
+WAITING = 32
+"""Hashes that may wait for their turn, which is about a second of them."""
+
+NICENESS = 10
+"""How far hashing stands back for those who only read."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class PasswordsBusy(Exception):
+    """More passwords are to be hashed than there is time for."""
 
 
 class Passwords:
     """Keeps and checks password hashes."""
 
-    def __init__(self, pool: AsyncConnectionPool[AsyncConnection[Any]]) -> None:
+    def __init__(
+        self, pool: AsyncConnectionPool[AsyncConnection[Any]], hasher: PasswordHasher = HASHER
+    ) -> None:
         self._pool = pool
-        self._hasher = PasswordHasher()
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="argon2")
+        self._hasher = hasher
+        self._threads = ThreadPoolExecutor(
+            AT_ONCE, thread_name_prefix="argon2", initializer=_stand_back
+        )
+        self._under_way = 0
         self._nobody = self._hasher.hash("nobody's password")
 
-    async def keep(self, person_id: str, password: str) -> None:
-        """Store a password's hash in place of the one before."""
+    async def keep(self, person_id: str, password: str, *about: str) -> None:
+        """Store a password's hash in place of the one before.
+
+        Raises Rejected for a password that is common, or made of what is known `about` the person.
+        """
+        require(not is_common(password, about), "password_common")
         hashed = await self._in_thread(self._hasher.hash, password)
         async with self._pool.connection() as connection:
             await connection.execute(
@@ -41,10 +73,17 @@ class Passwords:
             )
 
     async def matches(self, person_id: str | None, password: str) -> bool:
-        """Whether it is this person's password; takes as long when there is no such person."""
+        """Whether it is this person's password; takes as long when there is no such person.
+
+        A hash that was made with other parameters than today's is made anew. Raises PasswordsBusy.
+        """
         hashed = await self._hash_of(person_id) if person_id else None
         verified = await self._in_thread(self._verify, hashed or self._nobody, password)
-        return verified and hashed is not None
+        if not verified or hashed is None:
+            return False
+        if self._hasher.check_needs_rehash(hashed):
+            await self._renew(hashed, password)
+        return True
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -57,11 +96,31 @@ class Passwords:
             row = await cursor.fetchone()
         return row[0] if row else None
 
+    async def _renew(self, hashed: str, password: str) -> None:
+        """Put a new hash in the place of an old one, unless the password was changed meanwhile."""
+        renewed = await self._in_thread(self._hasher.hash, password)
+        async with self._pool.connection() as connection:
+            await connection.execute(
+                "UPDATE people.credentials SET hash = %s WHERE hash = %s", (renewed, hashed)
+            )
+
     def _verify(self, hashed: str, password: str) -> bool:
         try:
             return self._hasher.verify(hashed, password)
         except (VerificationError, InvalidHashError):
             return False
 
-    async def _in_thread(self, function: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._under_way >= AT_ONCE + WAITING:
+            raise PasswordsBusy
+        self._under_way += 1
+        try:
+            return await asyncio.wrap_future(self._threads.submit(work, *args, **kwargs))
+        finally:
+            self._under_way -= 1
+
+
+def _stand_back() -> None:
+    """Let this thread run only when nobody else would; on Linux alone is it about a thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, 0, NICENESS)

@@ -106,7 +106,7 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
 async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
     """The answer from the database."""
     site = site_of(request)
-    async with site.pool.connection() as connection:
+    async with site.pool.of(TENANT) as connection:
         return await query.answer(
             Asked(
                 connection=connection,

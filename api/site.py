@@ -7,11 +7,10 @@ from typing import Any, Literal
 
 from litestar.connection import ASGIConnection
 from msgspec import Struct
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
 
 from api.answers import AnswerCache
 from api.browsers import BrowserCookies
+from api.limits import RateLimits
 from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
@@ -19,6 +18,7 @@ from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tokens import Tokens
 from commands.bus import Bus
+from commands.connections import TenantPool
 from ingest.blobs import BlobStore
 
 Registration = Literal["open", "closed"]
@@ -29,10 +29,11 @@ class Site(Struct, frozen=True, kw_only=True):
     """The parts of a running site that requests need."""
 
     bus: Bus
-    pool: AsyncConnectionPool[AsyncConnection[Any]]
+    pool: TenantPool
     positions: Positions
     answers: AnswerCache
     shared: SharedAnswers | None = None
+    limits: RateLimits | None = None
     tokens: Tokens
     sessions: Sessions
     cookies: BrowserCookies

@@ -37,7 +37,7 @@ from commands.log import (
     Read,
     Verdict,
 )
-from commands.vault import Vault
+from commands.vault import KeyDestroyed, Vault
 from domain.kernel import Event, Recorded, Rejected, State, category, encode, event_name
 from domain.people import Person
 
@@ -64,6 +64,7 @@ NOTHING_APPENDED = (
     Banned,
     Contended,
     EventTooLarge,
+    KeyDestroyed,
     KeyReused,
     NotFound,
     PermissionDenied,
@@ -120,7 +121,8 @@ class Bus:
         """Decide a command and append its events.
 
         Raises Rejected, NotFound, PermissionDenied, Banned, UnknownActor, KeyReused, Contended,
-        EventTooLarge, LogUnavailable.
+        EventTooLarge, KeyDestroyed,
+        LogUnavailable.
         """
         spec = COMMANDS[type(command)]
         if spec.new_id and not getattr(command, spec.new_id):

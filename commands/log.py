@@ -14,8 +14,8 @@ from typing import Any, LiteralString
 
 import psycopg
 from msgspec import Struct, json
-from psycopg_pool import AsyncConnectionPool
 
+from commands.connections import TenantPool
 from commands.vault import Vault
 from domain.kernel import RECORDED_COLUMNS, Recorded, recorded
 
@@ -333,13 +333,13 @@ def _verdict(word: str, first: int, last: int, fingerprint: str, outcome: str) -
 class LogReader:
     """Reads streams from the log."""
 
-    def __init__(self, pool: AsyncConnectionPool, vault: Vault) -> None:
+    def __init__(self, pool: TenantPool, vault: Vault) -> None:
         self._pool = pool
         self._vault = vault
 
     async def stream(self, tenant: str, stream: str, *, after: int = 0) -> list[Recorded]:
         """A stream's events past a version, in order."""
-        async with self._pool.connection() as connection:
+        async with self._pool.of(tenant) as connection:
             cursor = await connection.execute(_STREAM, (tenant, stream, after))
             history = [recorded(row) for row in await cursor.fetchall()]
         return await self._vault.opened(history)

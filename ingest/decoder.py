@@ -53,16 +53,6 @@ _TURNS = {
 }
 """What puts an image upright, by its EXIF orientation."""
 
-_decode_webp = ctypes.CDLL(_webp.__file__).WebPDecodeRGBAInto  # of the libwebp that Pillow uses
-_decode_webp.restype = ctypes.c_void_p
-_decode_webp.argtypes = (
-    ctypes.c_char_p,
-    ctypes.c_size_t,
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-)
-
 _MIB = 1024 * 1024
 _BASE_MEMORY = 64 * _MIB  # the interpreter, the libraries, a thumbnail
 _OPENING_MEMORY = 1280 * _MIB  # a WebP canvas of 128 million pixels, reserved but not touched
@@ -71,11 +61,25 @@ _BAND = 64
 """How many rows of a shrunk image are made at once."""
 
 
+def _decoder_of_libwebp() -> Any:
+    """What decodes a WebP picture in the libwebp that Pillow uses; None where Pillow hides it."""
+    try:
+        decode: Any = ctypes.CDLL(_webp.__file__).WebPDecodeRGBAInto
+    except AttributeError:
+        return None
+    size, pointer = ctypes.c_size_t, ctypes.c_void_p
+    decode.restype, decode.argtypes = pointer, (ctypes.c_char_p, size, pointer, size, ctypes.c_int)
+    return decode
+
+
+_decode_webp = _decoder_of_libwebp()
+
+
 def decode_memory(image: ImageFile.ImageFile, file_bytes: int) -> int:
     """Estimate the bytes that decoding and shrinking an opened image take, before doing it."""
     pixels = image.width * image.height
     match image.format:
-        case "WEBP" if _is_still(image):
+        case "WEBP" if _takes_one_canvas(image):
             return 8 * pixels + file_bytes  # the image, and as much again where it is lossless
         case "WEBP":
             return 16 * pixels + 2 * file_bytes  # two canvases, the frame, the image
@@ -118,14 +122,16 @@ def thumbnail(image: ImageFile.ImageFile) -> bytes:
 
 
 def _decoded(image: ImageFile.ImageFile) -> Image.Image:
-    if image.format == "WEBP" and _is_still(image):
+    if image.format == "WEBP" and _takes_one_canvas(image):
         return _decode_still(image)
     image.load()
     return image
 
 
-def _is_still(image: ImageFile.ImageFile) -> bool:
+def _takes_one_canvas(image: ImageFile.ImageFile) -> bool:
     """Tell whether a WebP file is one picture, by the flag for animations in its first chunk."""
+    if _decode_webp is None:
+        return False
     head = _content(image, 21)
     return not (head[12:16] == b"VP8X" and head[20] & 2)
 

@@ -2,7 +2,16 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, cast, dataclass_transform
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    LiteralString,
+    Protocol,
+    TypeVar,
+    cast,
+    dataclass_transform,
+)
 from urllib.parse import urlencode
 
 from msgspec import Meta, Struct, StructMeta, field, json, to_builtins
@@ -19,7 +28,10 @@ MAX_PAGE_SIZE = 100
 
 
 class Row(Struct, frozen=True, kw_only=True):
-    """One row of a read model: folded in memory, kept as JSON beside the columns readers need."""
+    """One row of a read model: folded in memory, kept as JSON beside the columns readers need.
+
+    A row belongs to the tenant of the event that made it.
+    """
 
     table: ClassVar[str]
     category: ClassVar[str]
@@ -27,7 +39,13 @@ class Row(Struct, frozen=True, kw_only=True):
     columns: ClassVar[Mapping[str, str]]
     """The SQL types of what `values` gives, beside `id` and `state`."""
     indexes: ClassVar[Sequence[str]] = ()
-    """`CREATE INDEX` statements' tails: what follows `ON <table>`."""
+    """`CREATE INDEX` statements' tails: the columns after the tenant, or another kind of index."""
+    finders: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    """Functions that find ids of the connection's tenant: what they are asked, and a condition.
+
+    The wall between tenants keeps PostgreSQL from using an index for anything but plain
+    comparisons; a finder may use any, and stands behind the wall by itself.
+    """
 
     id: str
 
@@ -44,7 +62,7 @@ R = TypeVar("R", bound=Row)
 
 
 class Rows(Protocol):
-    """The rows of a read model, as its fold sees them."""
+    """The rows of a read model, as its fold sees them: those of the event's tenant."""
 
     def get(self, row: type[R], key: str) -> R | None: ...
 
@@ -79,31 +97,66 @@ class ReadModel:
 MODELS: dict[str, type[ReadModel]] = {}
 
 
+_WALL: LiteralString = (
+    "CREATE POLICY one_tenant ON {}"
+    " USING (coalesce(current_setting('imprimatur.tenant', true), '*') IN (tenant, '*'))"
+)
+"""As runtime/migrations/0007.tenants.sql has it for the log."""
+
+
+_FINDER: LiteralString = (
+    "CREATE FUNCTION {}({}) RETURNS SETOF text LANGUAGE sql STABLE SECURITY DEFINER"
+    " SET search_path = pg_catalog, pg_temp AS"
+    " $$SELECT id FROM {} WHERE tenant = current_setting('imprimatur.tenant') AND {}$$"
+)
+
+
 def ddl(model: type[ReadModel]) -> Iterable[sql.Composed]:
     """The statements that create a read model's schema where it is not there yet."""
     schema = sql.Identifier(model.schema())
     yield sql.SQL("CREATE SCHEMA {}").format(schema)
-    yield sql.SQL("CREATE TABLE {}.totals (name text PRIMARY KEY, total bigint NOT NULL)").format(
-        schema
-    )
+    totals = sql.SQL("{}.totals").format(schema)
+    yield sql.SQL(
+        "CREATE TABLE {} ("
+        "tenant text, name text, total bigint NOT NULL, PRIMARY KEY (tenant, name))"
+    ).format(totals)
+    yield from _wall(totals)
     for row in model.rows:
         table = sql.SQL("{}.{}").format(schema, sql.Identifier(row.table))
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast("Any", kind)))
-            for name, kind in row.columns.items()
+        yield from _table(model.schema(), table, row)
+        yield from _wall(table)
+
+
+def _table(schema: str, table: sql.Composed, row: type[Row]) -> Iterable[sql.Composed]:
+    columns = sql.SQL(", ").join(
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(cast("Any", kind)))
+        for name, kind in row.columns.items()
+    )
+    yield sql.SQL(
+        "CREATE TABLE {} (tenant text, id text, state bytea NOT NULL, {}, PRIMARY KEY (tenant, id))"
+    ).format(table, columns)
+    # Compressing what was encoded would take longer than all the rest of a rebuild.
+    for name, kind in {"state": "bytea", **row.columns}.items():
+        if kind.startswith(("bytea", "text[]")):
+            yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(
+                table, sql.Identifier(name)
+            )
+    for index in row.indexes:
+        of_tenant = f"(tenant, {index[1:]}" if index.startswith("(") else index
+        yield sql.SQL("CREATE INDEX ON {} {}").format(table, sql.SQL(cast("Any", of_tenant)))
+    for name, (asked, condition) in row.finders.items():
+        yield sql.SQL(_FINDER).format(
+            sql.Identifier(schema, name),
+            sql.SQL(cast("Any", asked)),
+            table,
+            sql.SQL(cast("Any", condition)),
         )
-        yield sql.SQL("CREATE TABLE {} (id text PRIMARY KEY, state bytea NOT NULL, {})").format(
-            table, columns
-        )
-        # Compressing what was encoded would take longer than all the rest of a rebuild.
-        for name, kind in {"state": "bytea", **row.columns}.items():
-            if kind.startswith(("bytea", "text[]")):
-                yield sql.SQL("ALTER TABLE {} ALTER COLUMN {} SET STORAGE EXTERNAL").format(
-                    table, sql.Identifier(name)
-                )
-        for index in row.indexes:
-            yield sql.SQL("CREATE INDEX ON {} {}").format(table, sql.SQL(cast("Any", index)))
-        yield sql.SQL("INSERT INTO {}.totals VALUES ({}, 0)").format(schema, row.table)
+
+
+def _wall(table: sql.Composed) -> Iterable[sql.Composed]:
+    """What keeps a tenant's connection from the rows of the others, whatever it asks."""
+    yield sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(table)
+    yield sql.SQL(_WALL).format(table)
 
 
 class Viewer(Struct, frozen=True):
@@ -170,7 +223,10 @@ class Query(Struct, metaclass=QueryMeta):
             for name, default in _parameters(type(self)).items()
             if (value := getattr(self, name)) != default
         }
-        plain = to_builtins(given | changes)
+        plain = {
+            name: str(value).lower() if isinstance(value, bool) else value
+            for name, value in to_builtins(given | changes).items()
+        }
         return f"{path}?{urlencode(plain, doseq=True)}"
 
 

@@ -123,7 +123,7 @@ class Moderation(ReadModel):
     """Uploads with the names of their series and people."""
 
     name = "moderation"
-    version = 1
+    version = 2
     rows = (UploadRow, SeriesNameRow, PersonNameRow)
     folds = (*Chapter.folds, SeriesCreated, SeriesRevised, AccountCreated)
 
@@ -198,6 +198,7 @@ async def _uploads(
 ) -> bytes:
     """A page of uploads that meet a condition."""
     counting, reading = _statements(where, descending=order.startswith("-"))
+    values = values | {"tenant": asked.tenant}
     (count,) = await one(await asked.connection.execute(counting, values))
     offset = (query.page - 1) * query.page_size
     cursor = await asked.connection.execute(
@@ -210,13 +211,16 @@ async def _uploads(
 def _statements(where: LiteralString, *, descending: bool) -> tuple[bytes, bytes]:
     """What counts uploads, and what reads a page of them with today's names."""
     schema, condition = sql.Identifier(Moderation.schema()), sql.SQL(where)
-    counting = sql.SQL("SELECT count(*) FROM {}.uploads u WHERE {}").format(schema, condition)
+    counting = sql.SQL(
+        "SELECT count(*) FROM {}.uploads u WHERE u.tenant = %(tenant)s AND {}"
+    ).format(schema, condition)
     reading = sql.SQL(
         "SELECT u.item, s.name, p.name, d.name FROM {0}.uploads u"
-        " JOIN {0}.series_names s ON s.id = u.series_id"
-        " LEFT JOIN {0}.person_names p ON p.id = u.uploaded_by"
-        " LEFT JOIN {0}.person_names d ON d.id = u.decided_by"
-        " WHERE {1} ORDER BY u.position {2} LIMIT %(limit)s OFFSET %(offset)s"
+        " JOIN {0}.series_names s ON s.tenant = u.tenant AND s.id = u.series_id"
+        " LEFT JOIN {0}.person_names p ON p.tenant = u.tenant AND p.id = u.uploaded_by"
+        " LEFT JOIN {0}.person_names d ON d.tenant = u.tenant AND d.id = u.decided_by"
+        " WHERE u.tenant = %(tenant)s AND {1}"
+        " ORDER BY u.position {2} LIMIT %(limit)s OFFSET %(offset)s"
     ).format(schema, condition, sql.SQL("DESC" if descending else "ASC"))
     return counting.as_bytes(), reading.as_bytes()
 

@@ -29,7 +29,7 @@ _EVENTS: LiteralString = (
 _RETRIED: LiteralString = (
     f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE position IN ("
     " SELECT d.position FROM projections.dead_letters d"
-    " JOIN projections.dead_letters r USING (model, version, stream)"
+    " JOIN projections.dead_letters r USING (model, version, tenant, stream)"
     " WHERE d.model = %s AND d.version = %s AND r.retry"
     ") ORDER BY position"
 )
@@ -102,7 +102,7 @@ class Projection:
         self._opener = opener
         self._types = {event_name(event) for event in model.folds}
         self._rows = RowCache(connection, model)
-        self._held: set[str] = set()
+        self._held: set[tuple[str, str]] = set()
         self._position = 0
 
     def lease(self) -> bool:
@@ -121,14 +121,13 @@ class Projection:
         if row is None:
             raise LeaseLost(f"{self._model.schema()} has not been migrated")
         self._position = row[0]
-        self._held = {
-            stream
-            for (stream,) in self._connection.execute(
-                "SELECT DISTINCT stream FROM projections.dead_letters"
+        self._held = set(
+            self._connection.execute(
+                "SELECT DISTINCT tenant, stream FROM projections.dead_letters"
                 " WHERE model = %s AND version = %s",
                 (self._model.name, self._model.version),
-            )
-        }
+            ).fetchall()
+        )
 
     def step(self) -> bool:
         """Fold one batch; whether there was anything to fold."""
@@ -152,7 +151,7 @@ class Projection:
         try:
             with self._connection.transaction():
                 self._connection.execute("SET LOCAL synchronous_commit TO off")
-                self._rows.prefetch(row[2] for row in wanted)
+                self._rows.prefetch((row[1], row[2]) for row in wanted)
                 for row in wanted:
                     self._fold(row)
                 self._save(batch[-1][0])
@@ -172,21 +171,22 @@ class Projection:
             with self._connection.transaction():
                 self._set_aside(row, repr(error))
                 self._save(row[0])
-            self._held.add(row[2])
+            self._held.add(_stream_of(row))
 
     def _fold(self, row: tuple[Any, ...]) -> None:
         """Fold one event, or set it aside together with what follows it on its stream."""
-        if row[2] in self._held:
+        if _stream_of(row) in self._held:
             self._set_aside(row, "follows an event that was set aside")
             return
         try:
+            self._rows.enter(row[1])
             self._model.fold(self._opened(recorded(row)), self._rows)
         except psycopg.Error:
             raise
         except Exception as error:
             logger.exception("%s cannot fold position %d", self._model.name, row[0])
             self._rows.undo()
-            self._held.add(row[2])
+            self._held.add(_stream_of(row))
             self._set_aside(row, repr(error))
         else:
             self._rows.keep(row[0])
@@ -200,9 +200,9 @@ class Projection:
 
     def _set_aside(self, row: tuple[Any, ...], error: str) -> None:
         self._connection.execute(
-            "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
-            " VALUES (%s, %s, %s, %s, %s)",
-            (self._model.name, self._model.version, row[0], row[2], error),
+            "INSERT INTO projections.dead_letters (model, version, position, tenant, stream, error)"
+            " VALUES (%s, %s, %s, %s, %s, %s)",
+            (self._model.name, self._model.version, *row[:3], error),
         )
 
     def _retry(self) -> bool:
@@ -221,7 +221,7 @@ class Projection:
                     " WHERE model = %s AND version = %s AND position = ANY(%s)",
                     (self._model.name, self._model.version, positions),
                 )
-                self._held -= {row[2] for row in rows}
+                self._held -= {_stream_of(row) for row in rows}
                 for row in rows:
                     self._fold(row)
                 self._save(self._position)
@@ -254,3 +254,8 @@ class Projection:
             (f"{self._model.schema()} {position} {moved[0]}",),
         )
         self._position = position
+
+
+def _stream_of(row: tuple[Any, ...]) -> tuple[str, str]:
+    """An event's stream, which is one of its tenant's."""
+    return row[1], row[2]

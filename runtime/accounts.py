@@ -18,7 +18,7 @@ async def add_account(
     async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
         passwords = Passwords(pool)
         try:
-            await passwords.keep(command.person_id, password)
+            await passwords.keep(command.person_id, password, username)
             try:
                 await bus.handle(command, Envelope(actor=SYSTEM))
             except NOTHING_APPENDED:

@@ -26,6 +26,8 @@ from runtime.demo import run_demo
 from runtime.do import command_group
 from runtime.embedded import SiteNotRunning, read_dsn
 from runtime.jobs import count_jobs, given_up_jobs, retry_jobs
+from runtime.mail.command import mail_command
+from runtime.mail.outbox import LetterMissing, Outbox, OutboxMissing
 from runtime.migrate import migrate as apply_migrations
 from runtime.onesite import OneSite, PortTaken, running_settings
 from runtime.policies import read_policies, retry_policies
@@ -38,7 +40,9 @@ EXPECTED = (
     DataFolderInUse,
     DataFolderUnreachable,
     KeyReused,
+    LetterMissing,
     NotFound,
+    OutboxMissing,
     PermissionDenied,
     PortTaken,
     Rejected,
@@ -219,7 +223,16 @@ def policies_retry(policy: str | None, data: Path | None) -> None:
     click.echo(retry_policies(settings_for(data).need("dsn"), policy))
 
 
+def outbox_for(data: Path | None) -> Outbox:
+    """The letters that the environment's site keeps, or the embedded site in a folder."""
+    kept = read_settings(os.environ).mail_dir
+    if data is None and kept:
+        return Outbox(Path(kept))
+    return Outbox((data or default_data_folder("site")) / "mail")
+
+
 cli.add_command(command_group(settings_for))
+cli.add_command(mail_command(outbox_for))
 
 
 def main() -> None:

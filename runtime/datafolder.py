@@ -135,7 +135,9 @@ def require_reachable(path: Path, account: Account) -> None:
 
 def write_whole(file: Path, text: str) -> None:
     """Write a file so that a crash leaves either its old content or all of the new."""
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".", delete=False) as draft:
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=file.parent, prefix=".", delete=False
+    ) as draft:
         draft.write(text)
         draft.flush()
         os.fsync(draft.fileno())

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
 from runtime.migrate import migrate
-from runtime.settings import LOOPBACK, Settings, environment_of
+from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, ChildProcess, Supervisor
 
 PARTS = ("api", "projector", "worker")
@@ -95,18 +95,23 @@ def await_port(host: str, port: int) -> None:
 
 def site_settings(folder: DataFolder, given: Settings) -> Settings:
     """The settings of a site in a folder: what is given, and the folder's own for the rest."""
-    blobs, scratch = folder.path / "blobs", folder.path / "scratch"
-    for path in (blobs, scratch):
+    blobs, scratch, mail = (folder.path / name for name in ("blobs", "scratch", "mail"))
+    for path in (blobs, scratch, mail):
         path.mkdir(mode=0o700, exist_ok=True)
-    public_url = f"http://{given.host}:{given.port}" if given.host in LOOPBACK else ""
-    return replace(
+    settings = replace(
         given,
         secret=given.secret or folder.secret("site"),
         master_key=given.master_key or folder.secret("master"),
         blob_dir=given.blob_dir or str(blobs),
-        mail_dir=given.mail_dir or str(folder.path / "mail"),
-        public_url=given.public_url or public_url,
         scratch_dir=given.scratch_dir or str(scratch),
+    )
+    if given.smtp_url:  # then who writes, and where links lead, is for the operator to say
+        return settings
+    return replace(
+        settings,
+        mail_dir=given.mail_dir or str(mail),
+        mail_from=given.mail_from or "Imprimatur <imprimatur@localhost>",
+        public_url=given.public_url or f"http://{given.host}:{given.port}",
     )
 
 

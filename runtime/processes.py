@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 import uvloop
-from granian.constants import Interfaces
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.embed import Server
 from procrastinate.exceptions import ConnectorException
@@ -34,14 +35,17 @@ def run_api(settings: Settings) -> None:
     """Serve HTTP."""
     for name in ("dsn", "secret", "master_key", "scratch_dir"):
         settings.need(name)
+    settings.need_strong_secrets()
     configure_logging(settings.log_level)
-    app = build_app(lambda: open_site(settings))
+    app = build_app(lambda: open_site(settings), settings.doors())
     server = Server(
         app,
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
         backlog=BACKLOG,
+        http=HTTPModes.http1,  # where it may be HTTP/2, a silent connection stays for ever
+        http1_settings=HTTP1Settings(header_read_timeout=settings.slow_seconds * 1_000),
         websockets=False,
         log_level=LogLevels.error,  # below that, it calls itself experimental
     )

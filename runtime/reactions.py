@@ -27,8 +27,8 @@ _EVENTS: LiteralString = (
 _RETRIED: LiteralString = (
     "WITH retried AS ("
     " DELETE FROM projections.policy_dead_letters"
-    " WHERE policy = ANY(%s) AND (policy, stream) IN"
-    " (SELECT policy, stream FROM projections.policy_dead_letters WHERE retry)"
+    " WHERE policy = ANY(%s) AND (policy, tenant, stream) IN"
+    " (SELECT policy, tenant, stream FROM projections.policy_dead_letters WHERE retry)"
     " RETURNING policy, position"
     f") SELECT {RECORDED_COLUMNS}, policy FROM log.events JOIN retried USING (position)"
     " ORDER BY position"
@@ -59,7 +59,7 @@ class Reactions:
         self._policies = {policy.name: policy for policy in policies}
         self._defer = defer
         self._positions: dict[str, int] = {}
-        self._held: set[tuple[str, str]] = set()
+        self._held: set[tuple[str, str, str]] = set()
 
     async def run(self) -> None:
         """React until cancelled, or until the connection is lost."""
@@ -85,7 +85,7 @@ class Reactions:
         )
         self._positions = dict(await cursor.fetchall())
         cursor = await connection.execute(
-            "SELECT DISTINCT policy, stream FROM projections.policy_dead_letters"
+            "SELECT DISTINCT policy, tenant, stream FROM projections.policy_dead_letters"
         )
         self._held = set(await cursor.fetchall())
 
@@ -124,7 +124,7 @@ class Reactions:
         self, connection: AsyncConnection[Any], policy: PolicySpec, row: tuple[Any, ...]
     ) -> None:
         """React to one event, or set it aside together with what follows it on its stream."""
-        if (policy.name, row[2]) in self._held:
+        if (policy.name, row[1], row[2]) in self._held:
             error = "follows an event that was set aside"
             await self._set_aside(connection, policy, row, error)
             return
@@ -135,7 +135,7 @@ class Reactions:
             if _is_passing(error):
                 raise
             logger.exception("%s cannot react to position %d", policy.name, row[0])
-            self._held.add((policy.name, row[2]))
+            self._held.add((policy.name, row[1], row[2]))
             await self._set_aside(connection, policy, row, repr(error))
 
     async def _issue_commands(self, policy: PolicySpec, row: tuple[Any, ...]) -> list[Deferred]:
@@ -177,9 +177,9 @@ class Reactions:
         error: str,
     ) -> None:
         await connection.execute(
-            "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
-            " VALUES (%s, %s, %s, %s)",
-            (policy.name, row[0], row[2], error),
+            "INSERT INTO projections.policy_dead_letters (policy, position, tenant, stream, error)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            (policy.name, *row[:3], error),
         )
 
     async def _retry(self, connection: AsyncConnection[Any]) -> bool:
@@ -187,7 +187,7 @@ class Reactions:
         async with connection.transaction():
             cursor = await connection.execute(_RETRIED, (list(self._policies),))
             rows = await cursor.fetchall()
-            self._held -= {(row[-1], row[2]) for row in rows}
+            self._held -= {(row[-1], row[1], row[2]) for row in rows}
             for row in rows:
                 await self._react(connection, self._policies[row[-1]], row)
         return bool(rows)

@@ -5,12 +5,9 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
-
 from api.answers import AnswerCache
 from api.browsers import BrowserCookies
+from api.limits import RateLimits
 from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
@@ -20,6 +17,7 @@ from api.shared import SharedAnswers
 from api.site import Site
 from api.tokens import Tokens
 from commands.bus import Bus
+from commands.connections import TenantPool
 from commands.log import LogReader, LogWriter
 from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
@@ -29,9 +27,6 @@ from runtime.settings import Settings
 
 POOL_SIZE = 10
 POOL_WAIT_SECONDS = 5.0
-
-
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 
 def clock() -> datetime:
@@ -52,14 +47,13 @@ def open_store(settings: Settings) -> BlobStore:
 
 
 @contextlib.asynccontextmanager
-async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
+async def open_pool(settings: Settings) -> AsyncGenerator[TenantPool]:
     """Connections for reading, opened as they are needed."""
-    pool = Pool(
+    pool = TenantPool(
         settings.need("dsn"),
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_WAIT_SECONDS,
-        kwargs={"autocommit": True, "prepare_threshold": 2},
         open=False,
     )
     async with pool:
@@ -67,7 +61,7 @@ async def open_pool(settings: Settings) -> AsyncGenerator[Pool]:
 
 
 @contextlib.asynccontextmanager
-async def open_bus(settings: Settings, pool: Pool) -> AsyncGenerator[Bus]:
+async def open_bus(settings: Settings, pool: TenantPool) -> AsyncGenerator[Bus]:
     """The bus with the one writer of this process."""
     vault = Vault(settings.need("master_key"), pool)
     await vault.start()
@@ -91,6 +85,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             access=settings.access_seconds,
         )
         revocations = Revocations(settings.need("dsn"), settings.access_seconds)
+        given = settings.limits()
+        limits = RateLimits(given, settings.redis_url) if given else None
         positions.start()
         revocations.start()
         try:
@@ -100,6 +96,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 positions=positions,
                 answers=AnswerCache(),
                 shared=shared,
+                limits=limits,
                 tokens=Tokens(settings.need("secret")),
                 sessions=Sessions(pool, revocations, lifetimes),
                 cookies=BrowserCookies(secure=not settings.is_plain),
@@ -117,3 +114,5 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             passwords.close()
             if shared is not None:
                 await shared.close()
+            if limits is not None:
+                await limits.close()

@@ -21,6 +21,7 @@ from psycopg_pool import ConnectionPool
 from api.onetime import OneTimeTokens, sweep_tokens
 from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
+from commands.connections import TenantPool
 from commands.kernel import Job, Origin
 from commands.people import SendLetter
 from ingest.blobs import BlobStoreUnavailable
@@ -28,11 +29,12 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from ingest.scratch import sweep
-from runtime.post import Outbox, Post
+from runtime.mail.letters import Letters
+from runtime.post import Post
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
-from runtime.wiring import Pool, open_bus, open_pool, open_store
+from runtime.wiring import clock, open_bus, open_pool, open_store
 
 CONCURRENCY = 2
 """Jobs run at the same time, so that one inflates while the other's pages are being stored."""
@@ -83,7 +85,7 @@ async def run_worker(settings: Settings) -> None:
             stack.enter_context(DecoderPool()),
             settings.scratch(),
         )
-        post = Post(bus, OneTimeTokens(pool), Outbox(settings), settings)
+        post = Post(bus, OneTimeTokens(pool), Letters(settings, clock))
         _register(app, ingest, post)
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
@@ -170,7 +172,7 @@ async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _sweep_sessions(pool: Pool) -> None:
+async def _sweep_sessions(pool: TenantPool) -> None:
     """Forget, now and then, what opens nothing any more."""
     while True:
         await sweep_sessions(pool)

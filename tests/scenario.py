@@ -182,7 +182,7 @@ class LogLevel:
             last = append_given(writer, await written_as(given, vault))
             bus = Bus(writer, LogReader(pool, vault), vault, lambda: AT, _counted("new"))
             code = await self._ask(stack, bus, pool, _with_new_id(command), by)
-            async with pool.connection() as connection:
+            async with pool.of("main") as connection:
                 cursor = await connection.execute(_APPENDED, (last,))
                 new = await vault.opened([recorded(row) for row in await cursor.fetchall()])
         return [recorded.event for recorded in new], code

@@ -1,12 +1,16 @@
 """A running site for tests: the real processes on free ports, met only over HTTP."""
 
 import asyncio
+import re
 import select
 import socket
 import sys
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+from email.utils import parseaddr
 from http.client import HTTPResponse
 from itertools import count
 from pathlib import Path
@@ -22,6 +26,7 @@ from api.tokens import Tokens
 from domain.people import Role
 from ingest import samples
 from runtime.accounts import add_account
+from runtime.mail.wordings import wording
 from runtime.onesite import PARTS
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, Supervisor
@@ -179,17 +184,21 @@ class Site:
             events += page["results"]
         return events
 
-    def outbox(self) -> list[dict[str, str]]:
-        """All letters that were sent."""
-        return [
-            json.decode(one.read_bytes()) for one in Path(self.settings.mail_dir).glob("*.json")
-        ]
+    def outbox(self) -> list[EmailMessage]:
+        """All letters that were sent, the first one first."""
+        kept = sorted(Path(self.settings.mail_dir).glob("*.eml"))
+        return [message_from_bytes(one.read_bytes(), policy=policy.default) for one in kept]
 
     def letters(self, to: str, letter: str) -> list[str]:
         """What the letters of a kind to an address open."""
-        asked = (to, letter)
-        sent = [one for one in self.outbox() if (one["to"], one["letter"]) == asked]
-        return [one["link"].partition("#token=")[2] for one in sent]
+        opened: list[str] = []
+        for one in self.outbox():
+            if addressee(one) == to and kind_of(one) == letter:
+                text = one.get_body(("plain",))
+                assert text is not None
+                found = re.search(r"#token=(\S+)", text.get_content())
+                opened.append(found.group(1) if found else "")
+        return opened
 
     def letter(self, to: str, letter: str, number: int = 1) -> str:
         """What one of a number of letters of a kind to an address opens."""
@@ -287,6 +296,7 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             mail_dir=str(folder / "mail"),
             blob_dir=str(blobs),
             scratch_dir=str(scratch),
+            rate_limits="off",  # one address does here what thousands would
             log_level="warning",
         ),
         **settings,
@@ -301,6 +311,23 @@ def _is_ready(client: httpx.Client) -> bool:
     with suppress(httpx.TransportError):
         return client.get("/health").is_success
     return False
+
+
+def addressee(letter: EmailMessage) -> str:
+    """The address that a letter goes to."""
+    _, address = parseaddr(str(letter["To"]))
+    return address
+
+
+def kind_of(letter: EmailMessage) -> str:
+    """Which of the site's letters this is, told by its subject in its language."""
+    words = wording(str(letter["Content-Language"])).letters
+    (kind,) = [
+        name
+        for name, one in words.items()
+        if str(letter["Subject"]).startswith(one.subject.partition("{")[0])
+    ]
+    return kind
 
 
 def free_port() -> int:

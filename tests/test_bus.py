@@ -11,7 +11,6 @@ from uuid import uuid4
 import psycopg
 import pytest
 from msgspec import structs
-from psycopg_pool import AsyncConnectionPool
 
 from commands import bus as bus_module
 from commands.bus import Bus, Envelope, KeyReused, Outcome
@@ -24,6 +23,7 @@ from commands.catalogue import (
     UnpublishSeries,
     UploadChapter,
 )
+from commands.connections import TenantPool
 from commands.kernel import (
     COMMANDS,
     SYSTEM,
@@ -47,7 +47,7 @@ Events = list[tuple[int, str, str, str]]
 class WatchedReader(LogReader):
     """Remembers which streams were read, and from which version on."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any], vault: Vault) -> None:
+    def __init__(self, pool: TenantPool, vault: Vault) -> None:
         super().__init__(pool, vault)
         self.reads: list[tuple[str, int]] = []
 
@@ -60,7 +60,7 @@ class Process:
     """A bus with a writer, a reader and a memory of its own, as another process has them."""
 
     def __init__(self, dsn: str) -> None:
-        self._pool: AsyncConnectionPool[Any] = AsyncConnectionPool(dsn, open=False, max_size=4)
+        self._pool = TenantPool(dsn, open=False, max_size=4)
         self._writer = LogWriter(dsn)
         self.vault = Vault(MASTER_KEY, self._pool)
         self.reader = WatchedReader(self._pool, self.vault)

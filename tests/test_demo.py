@@ -18,6 +18,7 @@ from tests.whole_site import at_work_in, free_port, imprimatur, whole_site
 STEPS = (
     "the administrator makes accounts",
     "the uploader creates two series",
+    "the moderator publishes them",
     "7 archives are uploaded and processed",
     "a hostile archive gets its uploader banned",
     "the moderator decides",
@@ -73,7 +74,7 @@ def test_the_story_holds_every_time_it_is_told_and_says_so_when_it_does_not(fold
         store.delete(page)
     third = tell(folder, status=1)
     assert third["failure"].startswith("404 for GET /api/v1/chapters/")
-    assert tuple(step["name"] for step in third["steps"]) == STEPS[:6]
+    assert tuple(step["name"] for step in third["steps"]) == STEPS[:7]
 
 
 def test_a_port_that_is_taken_is_named_in_a_line(folder: Path):

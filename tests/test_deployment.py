@@ -17,10 +17,12 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct, json
 
 from api.app import MAX_BODY_BYTES, build_app
+from api.guards import NOTHING_RUNS, PROTECTIVE
 from api.messages import catalogue
 from api.site import Site
 from api.uploads import MAX_ARCHIVE_BYTES, MAX_FIELD_BYTES, MAX_FIELDS
 from runtime.cli import cli
+from runtime.mail.addresses import mail_server, sender
 from runtime.migrate import APP_ROLE
 from runtime.settings import PREFIX, Settings, read_settings
 from runtime.wiring import open_store
@@ -32,7 +34,15 @@ NEEDS = {
     "migrate": ("dsn", "admin_dsn"),
     "api": ("dsn", "secret", "master_key", "scratch_dir", "s3_bucket"),
     "projector": ("dsn", "master_key"),
-    "worker": ("dsn", "master_key", "scratch_dir", "s3_bucket"),
+    "worker": (
+        "dsn",
+        "master_key",
+        "scratch_dir",
+        "s3_bucket",
+        "smtp_url",
+        "mail_from",
+        "public_url",
+    ),
 }
 """The services that run the image, and what each asks of its settings."""
 
@@ -125,11 +135,12 @@ class Directive(Struct, frozen=True):
 
 
 def _tokens(text: str) -> Iterator[str]:
-    for mark, double, single, bare in _TOKEN.findall(text):
+    for found in _TOKEN.finditer(text):
+        mark, double, single, bare = found.groups()
         if mark or bare:
             yield mark or bare
-        elif double or single:
-            yield f'"{double or single}'
+        elif not found[0].startswith("#"):
+            yield f'"{double or single or ""}'
 
 
 def _block(tokens: Iterator[str]) -> Iterator[Directive]:
@@ -210,7 +221,7 @@ def test_every_setting_is_read_and_suffices() -> None:
 
 
 def test_no_secret_is_written_down() -> None:
-    secret = re.compile(r"PASSWORD|SECRET|DSN")
+    secret = re.compile(r"PASSWORD|SECRET|DSN|SMTP_URL")
     for name, service in COMPOSE["services"].items():
         for variable, value in service.get("environment", {}).items():
             if secret.search(variable):
@@ -347,6 +358,52 @@ def test_only_nginx_stands_between_the_parts_and_the_outside() -> None:
     outside = {name for name, one in SERVICES.items() if "front" in one.get("networks", ())}
     assert outside == {"nginx", "api"}
     assert SERVICES["nginx"]["networks"] == ["front"]
+
+
+def test_letters_leave_by_the_worker_alone() -> None:
+    assert COMPOSE["networks"]["out"] is None
+    for name, service in SERVICES.items():
+        assert ("out" in service.get("networks", ())) == (name == "worker"), name
+        if name in NEEDS:
+            assert bool(settings_of(name).smtp_url) == (name == "worker"), name
+    settings = settings_of("worker")
+    server = mail_server(settings.smtp_url)
+    assert server.starttls
+    assert server.password
+    domain = urlsplit(settings.public_url).hostname
+    assert sender(settings.mail_from).domain == domain
+    told = text_of("deploy/README.md")
+    for variable in ("DOMAIN", "SMTP_HOST", "SMTP_USER", "SMTP_PASSWORD"):
+        assert re.search(rf"^{variable}=", told, re.MULTILINE), variable
+
+
+def test_the_api_believes_what_nginx_says_of_the_client() -> None:
+    front = COMPOSE["networks"]["front"]["ipam"]["config"]
+    assert [one["subnet"] for one in front] == [settings_of("api").trusted_proxies]
+    told = {one.values[0]: one.values[1] for one in HTTP.all("proxy_set_header")}
+    assert told["X-Forwarded-For"] == "$proxy_add_x_forwarded_for"
+    assert told["X-Forwarded-Proto"] == "$forwarded_proto"
+    assert told["X-Forwarded-Host"] == ""
+
+
+def test_nginx_lets_an_idle_connection_go_before_the_api_does() -> None:
+    (upstream,) = HTTP.all("upstream")
+    assert (
+        int(upstream.value("keepalive_timeout").removesuffix("s")) < settings_of("api").slow_seconds
+    )
+
+
+def test_nginx_protects_its_own_answers_as_the_api_does() -> None:
+    maps = {one.values: one.block for one in HTTP.all("map")}
+    added = {one.values[0].lower(): one.values[1:] for one in HTTP.all("add_header")}
+    api = {name.decode(): value.decode() for name, value in (*PROTECTIVE, NOTHING_RUNS)}
+    assert added.keys() == api.keys()
+    for name, (variable, always) in added.items():
+        source = f"$upstream_http_{name.replace('-', '_')}"
+        chosen = {one.name: one.values[0] for one in maps[source, variable]}
+        assert (chosen, always) == ({"": api[name], "default": ""}, "always")
+    for block in (PUBLIC, *PUBLIC.all("location")):
+        assert not block.all("add_header")  # which would hide those of the outer block
 
 
 def test_roles_and_passwords_of_the_database_agree() -> None:

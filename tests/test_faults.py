@@ -21,6 +21,7 @@ from ingest.blobs import DirectoryStore
 from ingest.keys import page_key
 from projections.catalogue.rows import image_name, thumbnail_name
 from runtime.accounts import add_account
+from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
 from runtime.onesite import running_settings
 from runtime.settings import Settings
@@ -140,7 +141,7 @@ def test_nothing_is_lost_doubled_or_left_behind_whatever_is_killed():
             assert site.stop() == 0, site.said
         with EmbeddedPostgres(site.data) as postgres:
             dsn = postgres.dsn("owner")
-            assert_equal_to_a_rebuild(dsn)
+            assert_equal_to_a_rebuild(dsn, DataFolder(site.data).secret("master"))
             with psycopg.connect(dsn) as connection:
                 record = Record(connection, DirectoryStore(site.data / "blobs"))
         assert load.problems == []

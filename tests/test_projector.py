@@ -162,9 +162,10 @@ def test_events_fold_to_the_same_in_a_batch_as_one_by_one(
                 assert folded(connection, model) == one_by_one
         assert dead_letters(connection) == []
         ((published,),) = connection.execute(
-            "SELECT count(*) FROM catalogue_2.series WHERE published"
+            "SELECT count(*) FROM catalogue_3.series WHERE published"
         ).fetchall()
-        assert ("series", published) in tables_of(connection, Catalogue)["totals"]
+        totals = tables_of(connection, Catalogue)["totals"]
+        assert totals == ([("main", "series", published)] if published else [])
 
 
 def test_a_read_model_made_anew_equals_the_one_that_grew(database: Database):
@@ -173,7 +174,7 @@ def test_a_read_model_made_anew_equals_the_one_that_grew(database: Database):
             append(connection, event)
             for model in MODELS.values():
                 fold_all(connection, model)
-        assert tables_of(connection, Catalogue)["totals"] == [("chapters", 0), ("series", 1)]
+        assert tables_of(connection, Catalogue)["totals"] == [("main", "series", 1)]
     assert_equal_to_a_rebuild(database.app)
 
 
@@ -220,7 +221,7 @@ def test_an_event_that_cannot_be_folded_holds_its_stream_for_that_read_model_alo
         ("tally", 4, "series-s1", "follows an event that was set aside"),
     ]
     assert checkpoint(connection, tally) == (last, last)
-    found = connection.execute("SELECT title FROM catalogue_2.series ORDER BY id").fetchall()
+    found = connection.execute("SELECT title FROM catalogue_3.series ORDER BY id").fetchall()
     assert found == [("third",), ("second",)]
 
 

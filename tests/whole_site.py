@@ -91,7 +91,7 @@ class WholeSite:
             self._process = subprocess.Popen(
                 [*IMPRIMATUR, *self._arguments],
                 cwd=PROJECT,
-                env=bare_environment(),
+                env=bare_environment(IMPRIMATUR_RATE_LIMITS="off"),
                 stdout=output,
                 stderr=output,
             )

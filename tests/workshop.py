@@ -18,9 +18,11 @@ from commands.bus import Bus, Envelope
 from commands.catalogue import CreateSeries, UploadChapter
 from commands.kernel import POLICIES, SYSTEM, Command, PolicySpec
 from commands.people import CreateAccount
+from commands.vault import KeyRing
 from domain.catalogue import Chapter, archive_key
 from domain.kernel import RECORDED_COLUMNS, Event, recorded
 from domain.people import Role
+from domain.personal import LOAD_KEYS
 from ingest import samples
 from ingest.blobs import DirectoryStore
 from runtime.reactions import DeferJobs, Deferred, Reactions
@@ -133,7 +135,14 @@ class Workshop:
         """The events of a type, each with its position and its command's id."""
         rows = self.query(f"SELECT {RECORDED_COLUMNS} FROM log.events ORDER BY position")
         found = [recorded(row) for row in rows]
-        return [(e.position, e.command_id, e.event) for e in found if isinstance(e.event, kind)]
+        keys = KeyRing(MASTER_KEY)
+        subjects = keys.unknown(one.event for one in found)
+        keys.learn(subjects, [(who, kept) for who, kept in self.query(LOAD_KEYS, subjects)])
+        return [
+            (one.position, one.command_id, keys.open(one.event))
+            for one in found
+            if isinstance(one.event, kind)
+        ]
 
     def jobs(self) -> Sequence[tuple[Any, ...]]:
         """What is on the queue: each job's kind, arguments, and state."""

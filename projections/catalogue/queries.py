@@ -48,9 +48,9 @@ _FILTERS = {
     "status": _Filter("status = ANY(%(status)s)", list),
     "kind": _Filter("kind = ANY(%(kind)s)", list),
     "rating": _Filter("rating = ANY(%(rating)s)", list),
-    "category": _Filter("categories @> %(category)s", _casefolded),
+    "category": _Filter("id IN (SELECT {schema}.series_in_categories(%(category)s))", _casefolded),
     "search": _Filter(
-        "to_tsvector('simple', words) @@ to_tsquery('simple', %(search)s)", _beginnings
+        "id IN (SELECT {schema}.series_about(to_tsquery('simple', %(search)s)))", _beginnings
     ),
 }
 
@@ -74,7 +74,12 @@ class _SeriesList(ListQuery):
         values = {name: _FILTERS[name].value(value) for name, value in given.items()}
         cursor = await asked.connection.execute(
             _page(scope, tuple(given), self.ordering, self.page_size, first=self.page == 1),
-            values | {"viewer": asked.viewer.id, "offset": (self.page - 1) * self.page_size},
+            values
+            | {
+                "tenant": asked.tenant,
+                "viewer": asked.viewer.id,
+                "offset": (self.page - 1) * self.page_size,
+            },
             binary=True,
         )
         count, summaries = await one(cursor)
@@ -91,10 +96,17 @@ def _page(
     first: bool,
 ) -> bytes:
     """The statement for a page and the count of all; composing it takes longer than sending it."""
-    conditions: list[LiteralString] = [scope, *(_FILTERS[name].condition for name in filters)]
-    where = sql.SQL(" AND ").join(map(sql.SQL, conditions))
+    conditions: list[LiteralString] = [
+        "tenant = %(tenant)s",
+        scope,
+        *(_FILTERS[name].condition for name in filters),
+    ]
+    where = sql.SQL(" AND ".join(conditions)).format(schema=_SCHEMA)
     counted = (
-        sql.SQL("total FROM {}.totals WHERE name = 'series'").format(_SCHEMA)
+        sql.SQL(
+            "coalesce((SELECT total FROM {}.totals"
+            " WHERE tenant = %(tenant)s AND name = 'series'), 0)"
+        ).format(_SCHEMA)
         if scope == _PUBLISHED and not filters
         else sql.SQL("count(*) FROM {}.series WHERE {}").format(_SCHEMA, where)
     )
@@ -138,9 +150,10 @@ class ModerationSeries(_SeriesList):
 
 _SERIES = (
     sql.SQL(
-        "SELECT detail, published, created_by FROM {0}.series WHERE id = %(key)s"
+        "SELECT detail, published, created_by FROM {0}.series"
+        " WHERE tenant = %(tenant)s AND id = %(key)s"
         " UNION ALL SELECT detail, published, created_by FROM {0}.series"
-        " WHERE slug = %(key)s LIMIT 1"
+        " WHERE tenant = %(tenant)s AND slug = %(key)s LIMIT 1"
     )
     .format(_SCHEMA)
     .as_bytes()
@@ -154,7 +167,9 @@ class GetSeries(Query):
     series: str
 
     async def answer(self, asked: Asked) -> bytes:
-        cursor = await asked.connection.execute(_SERIES, {"key": self.series}, binary=True)
+        cursor = await asked.connection.execute(
+            _SERIES, {"tenant": asked.tenant, "key": self.series}, binary=True
+        )
         row = await cursor.fetchone()
         if row is None:
             raise Missing("series")
@@ -167,7 +182,8 @@ class GetSeries(Query):
 _CHAPTER = (
     sql.SQL(
         "SELECT c.detail, c.status = 'approved' AND s.published, c.uploaded_by"
-        " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id WHERE c.id = %s"
+        " FROM {0}.chapters c JOIN {0}.series s ON s.tenant = c.tenant AND s.id = c.series_id"
+        " WHERE c.tenant = %s AND c.id = %s"
     )
     .format(_SCHEMA)
     .as_bytes()
@@ -181,7 +197,9 @@ class GetChapter(Query):
     chapter_id: str
 
     async def answer(self, asked: Asked) -> bytes:
-        cursor = await asked.connection.execute(_CHAPTER, (self.chapter_id,), binary=True)
+        cursor = await asked.connection.execute(
+            _CHAPTER, (asked.tenant, self.chapter_id), binary=True
+        )
         row = await cursor.fetchone()
         if row is None:
             raise Missing("chapter")
@@ -210,8 +228,8 @@ def _opened(detail: bytes, preview: str) -> bytes:
 _IMAGE = (
     sql.SQL(
         "SELECT c.status = 'approved' AND s.published, c.uploaded_by"
-        " FROM {0}.chapters c JOIN {0}.series s ON s.id = c.series_id"
-        " WHERE c.id = %s AND %s = ANY(c.images)"
+        " FROM {0}.chapters c JOIN {0}.series s ON s.tenant = c.tenant AND s.id = c.series_id"
+        " WHERE c.tenant = %s AND c.id = %s AND %s = ANY(c.images)"
     )
     .format(_SCHEMA)
     .as_bytes()
@@ -219,13 +237,19 @@ _IMAGE = (
 
 
 async def image_is_public(
-    connection: AsyncConnection[Any], chapter_id: str, name: str, viewer: Viewer, *, opened: bool
+    connection: AsyncConnection[Any],
+    tenant: str,
+    chapter_id: str,
+    name: str,
+    viewer: Viewer,
+    *,
+    opened: bool,
 ) -> bool:
     """Whether anybody may see an image; raises Missing where this viewer may not.
 
     `opened` says that the viewer carries the chapter's preview signature.
     """
-    cursor = await connection.execute(_IMAGE, (chapter_id, name))
+    cursor = await connection.execute(_IMAGE, (tenant, chapter_id, name))
     row = await cursor.fetchone()
     if row is None:
         raise Missing("image")

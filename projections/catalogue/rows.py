@@ -67,11 +67,15 @@ class SeriesRow(Row, frozen=True, kw_only=True):
         "(created_at, id) WHERE published",
         "(title, id) WHERE published",
         "(chapter_count, id) WHERE published",
-        "USING gin (categories) WHERE published",
-        "USING gin (to_tsvector('simple', words)) WHERE published",
+        "USING gin (categories)",
+        "USING gin (to_tsvector('simple', words))",
         "(created_at, id) WHERE NOT published",
         "(created_by, updated_at)",
     )
+    finders = {
+        "series_in_categories": ("text[]", "categories @> $1"),
+        "series_about": ("tsquery", "to_tsvector('simple', words) @@ $1"),
+    }
 
     fields: SeriesCreated
     published: bool = False
@@ -206,7 +210,7 @@ class Catalogue(ReadModel):
     """Series and chapters."""
 
     name = "catalogue"
-    version = 2
+    version = 3
     rows = (SeriesRow, ChapterRow)
     folds = (*Series.folds, *Chapter.folds)
 

@@ -88,6 +88,21 @@ def _await_ready(url: str) -> None:
     raise StepFailed(f"the site did not get ready within {START_SECONDS:g} s")
 
 
+def _trail(summary: Summary) -> Table:
+    """One chapter's history as a person reads it: its events, and the commands they came of."""
+    trail = Table("at", "when", "who", "what", "why", title="One chapter's trail")
+    for event in summary.trail:
+        what, asked = (event[name].partition(".")[2] for name in ("type", "command"))
+        trail.add_row(
+            str(event["position"]),
+            event["recorded_at"][11:19],
+            summary.names.get(event["actor"], event["actor"]),
+            f"{what} ({asked})",
+            event["data"].get("reason") or event["data"].get("note") or "",
+        )
+    return trail
+
+
 def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(json.format(json.encode(summary)) + b"\n")
@@ -99,18 +114,7 @@ def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
     if summary.failure:
         console.print(f"[red]failed[/]  {summary.failure}")
         return
-    trail = Table("position", "when", "who", "what", "asked by", "why", title="One chapter's trail")
-    for event in summary.trail:
-        why = event["data"].get("reason") or event["data"].get("note") or ""
-        trail.add_row(
-            str(event["position"]),
-            event["recorded_at"][11:23],
-            event["actor"],
-            event["type"],
-            event["command"],
-            why,
-        )
-    console.print(trail)
+    console.print(_trail(summary))
     accounts = Table("user name", "role", "password", title="Sign-ins")
     for account in summary.accounts:
         accounts.add_row(account["username"], account["role"], account["password"])

@@ -40,6 +40,7 @@ class Summary(Struct):
     url: str
     accounts: list[dict[str, str]]
     steps: list[Step] = field(default_factory=list[Step])
+    names: dict[str, str] = field(default_factory=dict[str, str])
     trail: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     failure: str = ""
 
@@ -100,6 +101,7 @@ class Story:
         self._make_accounts()
         with self._person("ulan") as uploader, self._person("meder") as moderator:
             self._create_series(uploader)
+            self._publish(moderator)
             self._upload(uploader)
             self._attack(moderator)
             self._moderate(moderator)
@@ -116,7 +118,7 @@ class Story:
     def _make_accounts(self) -> None:
         with self._person(ADMINISTRATOR) as administrator:
             for username, role in CAST.items():
-                administrator.ask(
+                account = administrator.ask(
                     "POST",
                     "/people",
                     key=f"demo-account-{username}",
@@ -124,6 +126,7 @@ class Story:
                     password=self._passwords[username],
                     roles=[role],
                 )
+                self._summary.names[account["id"]] = username
         self._note("the administrator makes accounts", ", ".join(CAST))
 
     def _create_series(self, uploader: Person) -> None:
@@ -142,6 +145,12 @@ class Story:
                 categories=["Adventure"],
             )["id"]
         self._note("the uploader creates two series", ", ".join(self._series.values()))
+
+    def _publish(self, moderator: Person) -> None:
+        waiting = moderator.read("/moderation/series", at=moderator.position)["results"]
+        for series in self._series.values():
+            moderator.ask("POST", f"/series/{series}/publication")
+        self._note("the moderator publishes them", f"{len(waiting)} waiting")
 
     def _upload(self, uploader: Person) -> None:
         chapters = uploads()
@@ -189,8 +198,6 @@ class Story:
         self._note("a hostile archive gets its uploader banned", reason)
 
     def _moderate(self, moderator: Person) -> None:
-        for series in self._series.values():
-            moderator.ask("POST", f"/series/{series}/publication")
         queue = moderator.read("/moderation/queue", page_size="100")
         waiting = [one["id"] for one in queue["results"]]
         *good, webtoon = self._chapters

@@ -13,13 +13,15 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct, structs
 
 from api.answers import AnswerCache
-from api.app import OpenSite, build_app
+from api.app import DOORS, OpenSite, build_app
+from api.guards import Doors
 from api.site import Site
+from commands.connections import TenantPool
 from projections.kernel import one
 from runtime import processes
 from runtime.ids import new_id
 from runtime.settings import read_settings
-from runtime.wiring import Pool, open_pool
+from runtime.wiring import open_pool
 
 ANSWERS = ("list", "detail")
 """The answers whose bytes the limits send; they are put into `benchmark.answers` beforehand."""
@@ -38,16 +40,16 @@ class Inserted(Struct, frozen=True):
     id: str
 
 
-def site(open_site: OpenSite) -> Litestar:
+def site(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The application as it is, beside routes that send the bytes of its answers."""
-    app = build_app(open_site)
+    app = build_app(open_site, doors)
     for name in ANSWERS:
         app.register(_queried(name, app))
         app.register(_constant(name, app))
     return app
 
 
-def uncached(open_site: OpenSite) -> Litestar:
+def uncached(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
     """The same, with an application that remembers no answer."""
 
     @asynccontextmanager
@@ -55,7 +57,7 @@ def uncached(open_site: OpenSite) -> Litestar:
         async with open_site() as opened:
             yield structs.replace(opened, answers=AnswerCache(max_bytes=0))
 
-    return site(forgetful)
+    return site(forgetful, doors)
 
 
 def _constant(name: str, app: Litestar) -> HTTPRouteHandler:
@@ -88,9 +90,9 @@ async def _stored(app: Litestar, name: str) -> bytes:
     return body
 
 
-def inserting(_: OpenSite) -> Litestar:
+def inserting(_: OpenSite, __: Doors = DOORS) -> Litestar:
     """A plain application that inserts a row for each request, without any of the site."""
-    pools: list[Pool] = []
+    pools: list[TenantPool] = []
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncGenerator[None]:
@@ -110,7 +112,7 @@ def inserting(_: OpenSite) -> Litestar:
     return Litestar([insert], lifespan=[lifespan], logging_config=None, openapi_config=None)
 
 
-PROGRAMS: dict[str, Callable[[OpenSite], Litestar]] = {
+PROGRAMS: dict[str, Callable[[OpenSite, Doors], Litestar]] = {
     "site": site,
     "uncached": uncached,
     "inserting": inserting,

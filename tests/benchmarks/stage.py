@@ -64,6 +64,7 @@ def staged(server: Server, events: int = EVENTS_PER_SERIES) -> Generator[Stage]:
             secret=SECRET,
             blob_dir=folder,
             scratch_dir=folder,
+            rate_limits="off",
             log_level="error",
         )
         moderator = asyncio.run(_moderator(settings))
