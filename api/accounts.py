@@ -154,7 +154,7 @@ async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -
     operation_id="requestPasswordReset",
     summary="Ask for a letter by which the password can be replaced.",
     tags=["people"],
-    responses=errors(400, 413, 415),
+    responses=errors(400, 413, 415, 503),
 )
 async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Response[None]:
     """The answer is out before anybody looks whether the address has an account."""

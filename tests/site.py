@@ -294,6 +294,7 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             access_seconds=7_200,
             registration="open",
             mail_dir=str(folder / "mail"),
+            mail_from="Imprimatur <imprimatur@localhost>",
             blob_dir=str(blobs),
             scratch_dir=str(scratch),
             rate_limits="off",  # one address does here what thousands would
@@ -325,7 +326,7 @@ def kind_of(letter: EmailMessage) -> str:
     (kind,) = [
         name
         for name, one in words.items()
-        if str(letter["Subject"]).startswith(one.subject.partition("{")[0])
+        if re.fullmatch(re.escape(one.subject).replace(r"\{site\}", ".+"), str(letter["Subject"]))
     ]
     return kind
 

@@ -309,7 +309,8 @@ CHANGES = [
 def test_a_change_by_cookie_needs_the_token_against_forged_requests(
     site: Site, browser: SignIn, method: str, path: str
 ) -> None:
-    window, other = browser("administrator"), browser("administrator")
+    person = site.newcomer("administrator")
+    window, other = browser(person.username), browser(person.username)
     right = window.headers.pop("X-CSRF-Token")
     wrong = ["", "nonsense", right[:-1], right.upper() + "é", other.headers["X-CSRF-Token"]]
     refused(window.request(method, path, json={}), 403, "csrf_token_wrong")
