@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,9 +29,10 @@ _ARCHIVES = (b"PK\3\4", b"PK\5\6", b"PK\7\x08", b"Rar!\x1a\7", b"7z\xbc\xaf\x27\
              b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"MSCF")  # fmt: skip
 _EXECUTABLES = (b"\x7fELF", b"MZ", b"\xfe\xed\xfa\xce", b"\xfe\xed\xfa\xcf", b"\xce\xfa\xed\xfe",
                 b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"#!/", b"#! /")  # fmt: skip
+_PNG = b"\x89PNG\r\n\x1a\n"
 _IMAGES = (
     (b"\xff\xd8\xff", "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (_PNG, "image/png"),
     (b"GIF87a", "image/gif"),
     (b"GIF89a", "image/gif"),
 )
@@ -38,7 +40,9 @@ _IMAGES = (
 _STRIP_MEMORY = 128 * MIB  # of one image of a strip's pixels
 _DECODE_MEMORY = 96 * MIB  # of one image beyond them: 4000 x 6000 in colour
 _SHARED_MEMORY = 112 * MIB  # of all images that are being decoded
-_BOMB_FILE = MIB  # a smaller file of over 128 million pixels was made to flood
+_BOMB_FILE = MIB  # a smaller file that inflates beyond the next was made to flood
+_BOMB_BYTES = 512 * MIB
+_INFLATED_AT_ONCE = 256 * 1024
 _START_SECONDS = 60  # a loaded machine may take a while to start a decoder
 _GRACE_SECONDS = 5  # a decoder ends itself only when nobody does it
 _INSTANT = 0.001  # a timeout of 0 would mean something else
@@ -249,7 +253,7 @@ class _Decoder:
 
 def _refusal(reply: _Reply, path: Path) -> ImageRefused:
     match reply.error:
-        case "too_many_pixels" if path.stat().st_size < _BOMB_FILE:
+        case "too_many_pixels" if _is_bomb(path):
             return ImageRefused("image_bomb", reply.detail, malicious=True)
         case "too_many_pixels":
             return ImageRefused("image_too_large", reply.detail)
@@ -257,3 +261,31 @@ def _refusal(reply: _Reply, path: Path) -> ImageRefused:
             return ImageRefused("decoder_out_of_memory", reply.detail)
         case _:
             return ImageRefused("undecodable_image", reply.detail)
+
+
+def _is_bomb(path: Path) -> bool:
+    """Tell whether a small PNG really inflates to a flood; what a header claims proves nothing."""
+    if path.stat().st_size >= _BOMB_FILE:
+        return False
+    content = path.read_bytes()
+    if not content.startswith(_PNG):
+        return False
+    stream, data, total = zlib.decompressobj(), _png_data(content), 0
+    try:
+        while data and total <= _BOMB_BYTES:
+            total += len(stream.decompress(data, _INFLATED_AT_ONCE))
+            data = stream.unconsumed_tail
+    except zlib.error:
+        pass
+    return total > _BOMB_BYTES
+
+
+def _png_data(content: bytes) -> bytes:
+    """Join the compressed data of a PNG, which may lie in many chunks."""
+    data, at = bytearray(), len(_PNG)
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 4])
+        if content[at + 4 : at + 8] == b"IDAT":
+            data += content[at + 8 : at + 8 + length]
+        at += length + 12
+    return bytes(data)

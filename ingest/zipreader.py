@@ -4,7 +4,6 @@ Only what comic archives need is read: stored and deflated entries of a single-p
 Zip64 and data descriptors. Whatever two readers could understand differently is refused.
 """
 
-import re
 import stat
 import struct
 import unicodedata
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from ingest.limits import MIB, Limits
+from ingest.names import check_name, decode_names, leads_out
 from ingest.refusal import ArchiveRefused, refusal
 
 _END = struct.Struct("<4s4H2IH")
@@ -32,14 +32,15 @@ _STORED, _DEFLATED = 0, 8
 _U16, _U32 = 0xFFFF, 0xFFFFFFFF
 
 _COMMENT_BYTES = 0xFFFF
-_NAME_BYTES = 1024
 _DIRECTORY_BYTES = 4 * MIB
 _DEFLATE_RATIO = 1032  # no deflate stream expands further
 _BOMB_RATIO = 200
 _CHUNK = 64 * 1024
 _PROOF_OF_BOMB = MIB
 
-_DRIVE = re.compile(r"[A-Za-z]:(?! )")  # "K: the story" is a title, "K:story" is a drive
+_UNIX_HOSTS = (3, 19)  # Unix and OS X; attributes made elsewhere hold no mode
+_FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO)  # `cat 1.jpg | zip a.zip -`: a FIFO
+_TARGET_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ class _Record:
     """An entry as the central directory lists it."""
 
     name: str
+    older_name: str
     raw_name: bytes
+    file_type: int
     flags: int
     method: int
     crc: int
@@ -81,7 +84,7 @@ class _Record:
 def read_entries(file: BinaryIO, limits: Limits) -> tuple[Entry, ...]:
     """List the entries of an archive, in the order of its directory, after checking all headers.
 
-    Nothing is inflated. Raises ArchiveRefused.
+    Nothing is inflated but where a link points. Raises ArchiveRefused.
     """
     length = file.seek(0, 2)
     if length > limits.archive_bytes:
@@ -96,7 +99,10 @@ def read_entries(file: BinaryIO, limits: Limits) -> tuple[Entry, ...]:
     _check_layout([(record, end) for record, (_, end) in zip(records, placed, strict=True)],
                   directory.start)  # fmt: skip
     _check_expansion(records, length, limits)
-    return tuple(entry for entry, _ in placed)
+    entries = tuple(entry for entry, _ in placed)
+    for record, entry in zip(records, entries, strict=True):
+        _check_file_type(file, record.file_type, entry)
+    return entries
 
 
 def read_member(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
@@ -188,11 +194,11 @@ def _read_records(file: BinaryIO, directory: _Directory) -> list[_Record]:
 
 
 def _parse_record(data: bytes) -> _Record:
-    (_, _, _, flags, method, _, _, crc, compressed, size, name_length, extra_length,
+    (_, made_by, _, flags, method, _, _, crc, compressed, size, name_length, extra_length,
      _, disk, _, attributes, header) = _CENTRAL.unpack_from(data)  # fmt: skip
     raw_name = data[_CENTRAL.size : _CENTRAL.size + name_length]
     extra = _parse_extra(data[_CENTRAL.size + name_length :][:extra_length])
-    name = _decode_name(raw_name, flags, extra)
+    name, older_name = decode_names(raw_name, flags, extra.get(_UNICODE_PATH, b""))
     size, compressed, header = _widen((size, compressed, header), extra, name)
     if flags & _ENCRYPTED:
         raise refusal("encrypted", "a password is needed", name)
@@ -200,13 +206,14 @@ def _parse_record(data: bytes) -> _Record:
         raise refusal("unsupported_method", f"compression method {method}", name)
     if disk not in (0, _U16):
         raise refusal("multi_disk", f"part {disk}", name)
-    if stat.S_IFMT(attributes >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise refusal("special_file", "a link or device", name, malicious=True)
     if name.endswith("/") and size:
         raise refusal("directory_with_data", f"{size} bytes", name)
     if method == _STORED and size != compressed:
         raise refusal("header_mismatch", f"stored {size} bytes as {compressed}", name)
-    return _Record(name, raw_name, flags, method, crc, compressed, size, header)
+    file_type = stat.S_IFMT(attributes >> 16) if made_by >> 8 in _UNIX_HOSTS else 0
+    return _Record(
+        name, older_name, raw_name, file_type, flags, method, crc, compressed, size, header
+    )
 
 
 def _parse_extra(data: bytes) -> dict[int, bytes]:
@@ -234,33 +241,12 @@ def _widen(values: tuple[int, ...], extra: dict[int, bytes], name: str) -> tuple
     return tuple(widened)
 
 
-def _decode_name(raw: bytes, flags: int, extra: dict[int, bytes]) -> str:
-    """Decode a name; one without the UTF-8 flag is most often from a Japanese Windows."""
-    if not raw or len(raw) > _NAME_BYTES:
-        raise refusal("bad_name", f"a name of {len(raw)} bytes")
-    unicode_path = extra.get(_UNICODE_PATH, b"")
-    if unicode_path[:5] == b"\1" + zlib.crc32(raw).to_bytes(4, "little"):
-        raw, flags = unicode_path[5:], flags | _UTF8
-    if len(raw) > _NAME_BYTES:
-        raise refusal("bad_name", f"a Unicode name of {len(raw)} bytes")
-    for encoding in ("utf-8",) if flags & _UTF8 else ("utf-8", "cp932", "cp437"):
-        try:
-            return raw.decode(encoding).replace("\\", "/")
-        except UnicodeDecodeError:
-            continue
-    raise refusal("bad_name", "it says UTF-8 and is not", raw.decode("utf-8", "backslashreplace"))
-
-
 def _check_names(records: list[_Record]) -> None:
     seen: set[str] = set()
     for record in records:
         name = record.name
-        if "\0" in name:
-            raise refusal("nul_in_name", "a NUL character", name)
-        if name.startswith("/") or _DRIVE.match(name):
-            raise refusal("absolute_path", "outside the archive", name, malicious=True)
-        if ".." in name.split("/"):
-            raise refusal("path_traversal", "outside the archive", name, malicious=True)
+        check_name(name)
+        check_name(record.older_name)
         folded = unicodedata.normalize("NFC", name.rstrip("/")).casefold()
         if folded in seen:
             raise refusal("duplicate_name", "two entries share a name", name)
@@ -291,9 +277,13 @@ def _place(file: BinaryIO, record: _Record, limit: int) -> tuple[Entry, int]:
     if method != record.method or (flags ^ record.flags) & _COMPARED_FLAGS:
         raise refusal("header_mismatch", "the local method or flags differ", name)
     streamed = bool(flags & _DESCRIPTOR)
-    if not (streamed and {size, compressed} <= {0, _U32}):
-        size, compressed = _widen((size, compressed), _parse_extra(after[name_length:]), name)
-        if (size, compressed) != (record.size, record.compressed):
+    sizes = (size, compressed)
+    if not streamed or _U32 in sizes:
+        extra = _parse_extra(after[name_length:])
+        if not streamed or _ZIP64 in extra:
+            sizes = _widen(sizes, extra, name)
+    for local, listed in zip(sizes, (record.size, record.compressed), strict=True):
+        if local != listed and not (streamed and local in (0, _U32)):
             raise refusal("header_mismatch", "the local sizes differ", name)
     if crc != record.crc and not (streamed and crc == 0):
         raise refusal("header_mismatch", "the local checksum differs", name)
@@ -350,6 +340,16 @@ def _check_expansion(records: list[_Record], length: int, limits: Limits) -> Non
         if total > length * _BOMB_RATIO:
             raise refusal("zip_bomb", detail, malicious=True)
         raise refusal("inflates_too_large", detail)
+
+
+def _check_file_type(file: BinaryIO, file_type: int, entry: Entry) -> None:
+    if file_type in _FILE_TYPES:
+        return
+    out = False
+    if file_type == stat.S_IFLNK and entry.size <= _TARGET_BYTES:
+        out = leads_out(entry.name, b"".join(read_member(file, entry)))
+    detail = "a link out of the archive" if out else "a link or device"
+    raise refusal("special_file", detail, entry.name, malicious=out)
 
 
 def _stored(file: BinaryIO, entry: Entry) -> Iterator[bytes]:

@@ -1,7 +1,7 @@
 """Archives for tests and benchmarks: honest ones, and hostile ones with the code they deserve."""
 
+import stat
 import struct
-import zlib
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +12,14 @@ from tests.drawings import page, pages, picture
 from tests.hostile import HOSTILE
 from tests.zipwriter import (
     STREAMED,
+    UNIX,
     Member,
     body_and_directory,
     data_descriptor,
     end_record,
     end_records64,
     local_header,
+    unicode_path,
     write_zip,
 )
 
@@ -49,6 +51,37 @@ def _streamed(layout: str) -> Builder:
     return build
 
 
+def _zipped_to_a_pipe(path: Path) -> Path:
+    """What `zip -q - 001.jpg 002.jpg | cat` writes: the size is known, the rest is not yet."""
+    members = pages("001.jpg", "002.jpg")
+    for member in members:
+        member.flags |= STREAMED
+        member.local = {"size": member.size or 0}
+    return write_zip(path, members)
+
+
+def _streamed_zip64(size: int, compressed: int) -> Builder:
+    def build(path: Path) -> Path:
+        members = pages("001.jpg", "002.jpg")
+        for member in members:
+            member.flags |= STREAMED
+            member.local = {"size": 0xFFFFFFFF, "compressed": 0xFFFFFFFF}
+            sizes = ((member.size or 0) * size, (member.compressed or 0) * compressed)
+            member.extra = struct.pack("<2H2Q", 1, 16, *sizes)
+            member.descriptor = data_descriptor(member, "<II2Q")
+        return write_zip(path, members)
+
+    return build
+
+
+def _attributes(attributes: int, host: int) -> Builder:
+    def build(path: Path) -> Path:
+        member = Member("-", picture(), attributes=attributes, host=host)
+        return write_zip(path, [*pages("001.jpg", "002.jpg"), member])
+
+    return build
+
+
 def _zip64(path: Path) -> Path:
     members = pages("001.jpg", "002.jpg")
     for member in members:
@@ -68,8 +101,7 @@ def _unicode_path(path: Path) -> Path:
     members = pages("表紙001.jpg".encode("cp932"), "表紙002.jpg".encode("cp932"))
     for number, member in enumerate(members, 1):
         assert isinstance(member.name, bytes)
-        name = b"\1" + struct.pack("<I", zlib.crc32(member.name)) + f"第{number}.jpg".encode()
-        member.central_extra = struct.pack("<2H", 0x7075, len(name)) + name
+        member.central_extra = unicode_path(member.name, f"第{number}.jpg".encode())
     return write_zip(path, members)
 
 
@@ -122,6 +154,14 @@ HONEST: dict[str, Builder] = {
     "data descriptors without signature": _streamed("<3I"),
     "64-bit data descriptors": _streamed("<II2Q"),
     "Zip64": _zip64,
+    "zipped to a pipe": _zipped_to_a_pipe,
+    "zipped to a pipe, Zip64": _streamed_zip64(0, 0),
+    "zipped to a pipe, Zip64, size known": _streamed_zip64(1, 0),
+    "zipped from a pipe": _attributes(stat.S_IFIFO << 16 | 0o600 << 16, UNIX),
+    "link bits of another host": _attributes(stat.S_IFLNK << 16, 0),
+    "odd bits of another host": _attributes(0xF000 << 16, 10),
+    "colons": _named("X:1999 - 001.jpg", "X:1999 - 002.jpg"),
+    "a colon in a folder": _named("K:Return/001.jpg", "K:Return/002.jpg"),
     "comment": lambda path: write_zip(
         path, pages("1.jpg", "2.jpg"), b"Scans by PK\5\6 and friends"
     ),

@@ -18,6 +18,7 @@ from tests.zipwriter import (
     end_record,
     end_records64,
     local_header,
+    unicode_path,
     write_zip,
 )
 
@@ -34,6 +35,16 @@ def _with(make: Callable[[], list[Member]]) -> Builder:
 def _lying(name: str | bytes = "002.jpg", data: bytes = JPEG, **fields: Any) -> Builder:
     """Build an archive in which one entry's record and header tell the same untruth."""
     return _with(lambda: [Member(name, data, **fields)])
+
+
+def _renamed(raw: bytes) -> Builder:
+    """Build an archive in which one entry has a harmless name for those who know its field."""
+    return _lying(raw, central_extra=unicode_path(raw, b"002.jpg"))
+
+
+def _link(target: bytes, method: int = 0, **fields: Any) -> Builder:
+    """Build an archive with a symbolic link in a folder."""
+    return _lying("a/link", target, method=method, attributes=0o120777 << 16, **fields)
 
 
 def _local(**fields: int | bytes) -> Builder:
@@ -205,24 +216,32 @@ def _flat_png(width: int, height: int, channels: int) -> bytes:
     return png(width, height, 2 if channels == 3 else 0, file.getvalue())
 
 
+def png_bomb(mebibytes: int) -> bytes:
+    """Encode a PNG whose data inflates that far: the same few bytes over and over."""
+    stream = zlib.compressobj(9)
+    head = stream.compress(b"") + stream.flush(zlib.Z_FULL_FLUSH)
+    again = stream.compress(bytes(MIB)) + stream.flush(zlib.Z_FULL_FLUSH)
+    return png(50_000, 50_000, 2, head + again * mebibytes)
+
+
 def _text_bomb() -> bytes:
     text = b"Comment\0\0" + zlib.compress(bytes(512 * MIB // 4))
     return png(8, 8, 0, zlib.compress(bytes(72)), chunk(b"zTXt", text) * 40)
 
 
-def _webp_bomb() -> bytes:
+def _large_webp() -> bytes:
     canvas = struct.pack("<I", 16382)[:3]
     body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + canvas * 2
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _gif_bomb() -> bytes:
+def _large_gif() -> bytes:
     screen = struct.pack("<2H", 65535, 65535)
     image = b"," + struct.pack("<4H", 0, 0, 65535, 65535) + b"\0\2\2\x4c\1\0;"
     return b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + image
 
 
-def _jpeg_bomb() -> bytes:
+def _large_jpeg() -> bytes:
     data = bytearray(JPEG)
     frame = data.index(b"\xff\xc0")
     data[frame + 5 : frame + 9] = struct.pack(">2H", 65000, 65000)
@@ -269,9 +288,26 @@ HOSTILE: dict[str, tuple[Builder, str, bool]] = {
     "no name": (_lying(b""), "bad_name", False),
     "name that is not UTF-8": (_lying(b"\xff.jpg", flags=0x0800), "bad_name", False),
     "endless name": (_lying("a" * 2000 + ".jpg"), "bad_name", False),
-    "symlink": (_lying("link", data=b"/etc/passwd", attributes=0o120777 << 16),
-                "special_file", True),
-    "device": (_lying("sda", data=b"", attributes=0o060660 << 16), "special_file", True),
+    "name of older readers": (_renamed(b"../2.jpg"), "path_traversal", True),
+    "drive of older readers": (_renamed(b"C:\\2.jpg"), "absolute_path", True),
+    "NUL for older readers": (_renamed(b"2.exe\0.jpg"), "nul_in_name", False),
+    "symlink to a file outside": (_link(b"/etc/passwd"), "special_file", True),
+    "symlink of a Mac": (_link(b"/etc/passwd", host=19), "special_file", True),
+    "symlink to a drive": (_link(b"C:\\Windows"), "special_file", True),
+    "symlink out": (_link(b"../../etc"), "special_file", True),
+    "symlink out, deflated": (_link(b"a/../../../etc", method=8), "special_file", True),
+    "symlink within": (_link(b"../001.jpg"), "special_file", False),
+    "symlink that is too long": (_link(b"/" * 5000), "special_file", False),
+    "device": (_lying("sda", data=b"", attributes=0o060660 << 16), "special_file", False),
+    "file type that is none": (
+        _lying("sda", data=b"", attributes=0xF000 << 16), "special_file", False),
+    "streamed, local size differs": (
+        _lying(flags=STREAMED, local={"size": 9}), "header_mismatch", False),
+    "streamed, local packed size differs": (
+        _lying(flags=STREAMED, local={"compressed": 9}), "header_mismatch", False),
+    "streamed, Zip64 size differs": (
+        _lying(flags=STREAMED, local={"size": 0xFFFFFFFF}, extra=struct.pack("<2HQ", 1, 8, 9)),
+        "header_mismatch", False),
     "encrypted": (_lying(flags=0x0001), "encrypted", False),
     "strongly encrypted": (_lying(flags=0x0041), "encrypted", False),
     "nested ZIP": (_lying("more.zip", data=_zip_bytes(*pages("1.jpg"))), "nested_archive", False),
@@ -325,10 +361,15 @@ HOSTILE: dict[str, tuple[Builder, str, bool]] = {
         _with(lambda: [Member(f"{n}.txt") for n in range(3000)]), "too_many_entries", False),
     "archive too large": (_sparse, "archive_too_large", False),
     "page too large": (_with(_jpeg_then_zeros), "page_too_large", False),
-    "PNG bomb": (_lying("2.png", data=png(50_000, 50_000, 2, b"")), "image_bomb", True),
-    "WebP bomb": (_lying("2.webp", data=_webp_bomb()), "image_bomb", True),
-    "GIF bomb": (_lying("2.gif", data=_gif_bomb()), "image_bomb", True),
-    "JPEG bomb": (_lying(data=_jpeg_bomb()), "image_bomb", True),
+    "PNG bomb": (_lying("2.png", data=png_bomb(513)), "image_bomb", True),
+    "PNG that claims to be a bomb": (
+        _lying("2.png", data=png(50_000, 50_000, 2, b"")), "image_too_large", False),
+    "PNG bomb of noise": (
+        _lying("2.png", data=png(50_000, 50_000, 2, b"noise")), "image_too_large", False),
+    "WebP of too many pixels": (
+        _lying("2.webp", data=_large_webp()), "image_too_large", False),
+    "GIF of too many pixels": (_lying("2.gif", data=_large_gif()), "image_too_large", False),
+    "JPEG of too many pixels": (_lying(data=_large_jpeg()), "image_too_large", False),
     "PNG of 100 megapixels": (
         _with(lambda: [Member("2.png", _flat_png(10_000, 10_000, 3))]), "image_too_large", False),
     "JPEG in many scans": (

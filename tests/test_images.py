@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 from ingest import decoder as decoder_program
 from ingest.images import DecodedImage, DecoderPool, ImageRefused, MemoryBudget, sniff
 from tests.drawings import picture
-from tests.hostile import MIB, png
+from tests.hostile import MIB, png, png_bomb
 
 KINDS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF"]
 
@@ -199,9 +199,27 @@ def test_large_scans_pass_and_larger_do_not(decoders: DecoderPool, tmp_path: Pat
     assert _decode(decoders, tmp_path, grey).height == 7000
 
 
-def test_a_large_file_of_too_many_pixels_is_no_bomb(decoders: DecoderPool, tmp_path: Path) -> None:
-    assert _refusal(decoders, tmp_path, png(50_000, 50_000, 2, b"")) == "image_bomb"
-    assert _refusal(decoders, tmp_path, png(50_000, 50_000, 2, bytes(2 * MIB))) == "image_too_large"
+def test_only_what_really_floods_is_a_bomb(decoders: DecoderPool, tmp_path: Path) -> None:
+    assert _refusal(decoders, tmp_path, png_bomb(513)) == "image_bomb"
+    for content in (
+        png_bomb(511),
+        png_bomb(513)[:-200_000],
+        png(50_000, 50_000, 2, b""),
+        png(50_000, 50_000, 2, bytes(2 * MIB)),
+    ):
+        assert _refusal(decoders, tmp_path, content) == "image_too_large"
+
+
+@pytest.mark.parametrize(("kind", "mark", "at"), [("JPEG", b"\xff\xc0", 5), ("GIF", b"GIF", 6)])
+def test_a_broken_size_is_no_bomb(
+    kind: str, mark: bytes, at: int, decoders: DecoderPool, tmp_path: Path
+) -> None:
+    content = bytearray(picture(1, kind, (640, 1000)))
+    start = content.index(mark) + at
+    content[start : start + 4] = b"\xff" * 4
+    with pytest.raises(ImageRefused, match="image_too_large") as refused:
+        _decode(decoders, tmp_path, bytes(content))
+    assert not refused.value.malicious
 
 
 def test_a_killed_decoder_is_replaced(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 STREAMED = 0x0008
 UTF8 = 0x0800
 REGULAR = 0o100644 << 16
+UNIX = 3
 
 
 @dataclass
@@ -23,6 +24,7 @@ class Member:
     crc: int | None = None
     compressed: int | None = None
     attributes: int = REGULAR
+    host: int = UNIX
     extra: bytes = b""
     central_extra: bytes = b""
     local: dict[str, int | bytes] = field(default_factory=dict[str, "int | bytes"])
@@ -70,6 +72,12 @@ def local_header(member: Member) -> bytes:
     return packed + name + member.extra
 
 
+def unicode_path(raw: bytes, name: bytes) -> bytes:
+    """Encode the extra field that names an entry anew for those who know the field."""
+    field = b"\1" + struct.pack("<I", zlib.crc32(raw)) + name
+    return struct.pack("<2H", 0x7075, len(field)) + field
+
+
 def data_descriptor(member: Member, layout: str = "<I3I") -> bytes:
     """Encode what a streaming writer puts after an entry's data."""
     values = (member.crc, member.compressed, member.size)
@@ -82,9 +90,9 @@ def central_record(member: Member, header: int) -> bytes:
     """Encode an entry of the directory."""
     assert isinstance(member.name, bytes)
     fixed = struct.pack(
-        "<4s6H3I5H2I", b"PK\1\2", 0x0314, 20, member.flags, member.method, 0, 0x21, member.crc,
-        member.compressed, member.size, len(member.name), len(member.central_extra), 0, 0, 0,
-        member.attributes, header,
+        "<4s6H3I5H2I", b"PK\1\2", member.host << 8 | 20, 20, member.flags, member.method, 0, 0x21,
+        member.crc, member.compressed, member.size, len(member.name), len(member.central_extra),
+        0, 0, 0, member.attributes, header,
     )  # fmt: skip
     return fixed + member.name + member.central_extra
 
