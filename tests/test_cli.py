@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from getpass import getuser
 from io import StringIO
 from pathlib import Path
 
@@ -117,10 +118,11 @@ def test_a_command_is_issued_as_an_account(on_site: Run, database: Database):
     assert revised["position"] > made["position"]
     with psycopg.connect(database.app) as connection:
         bodies = connection.execute(
-            "SELECT body FROM log.events WHERE stream = %s ORDER BY version",
+            "SELECT body, causation_id FROM log.events WHERE stream = %s ORDER BY version",
             (f"series-{made['id']}",),
         ).fetchall()
-    first, second = (json.decode(body) for (body,) in bodies)
+    first, second = (json.decode(body) for (body, _) in bodies)
+    assert {cause for (_, cause) in bodies} == {f"operator:{getuser()}"}
     assert (first["title"], first["categories"]) == ("One", ["A", "B"])
     assert second == {"series_id": made["id"], "title": "Two"}
 
