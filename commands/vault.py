@@ -22,7 +22,7 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.kernel import HOMES, Event, Recorded, State, event_name, stream_of
-from domain.personal import LOAD_KEYS, personal_fields, subjects_of
+from domain.personal import LOAD_KEYS, MasterKeyWrong, personal_fields, subjects_of
 
 SEALED = "~"
 """How a sealed text begins."""
@@ -36,10 +36,6 @@ _MAKE: LiteralString = (
     "INSERT INTO people.keys (subject, wrapped) SELECT * FROM unnest(%s::text[], %s::bytea[])"
     " ON CONFLICT (subject) DO NOTHING"
 )
-
-
-class MasterKeyWrong(Exception):
-    """A person's key was wrapped by a master key that this process does not have."""
 
 
 class KeyDestroyed(Exception):
@@ -66,11 +62,9 @@ class KeyRing:
                 found |= subjects_of(event) - self._keys.keys()
         return sorted(found)
 
-    def learn(self, subjects: Sequence[str], rows: Iterable[tuple[str, bytes | None]]) -> None:
-        """Unwrap keys; a subject without one was forgotten. Raises MasterKeyWrong."""
-        found = dict(rows)
-        for subject in subjects:
-            wrapped = found.get(subject)
+    def learn(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
+        """Unwrap keys; whose key is NULL was forgotten. Raises MasterKeyWrong."""
+        for subject, wrapped in rows:
             self._keys[subject] = self._unwrapped(wrapped) if wrapped is not None else None
 
     def open(self, event: Event) -> Event:
@@ -89,7 +83,7 @@ class KeyRing:
             text, whose = getattr(event, name), getattr(event, subject)
             if isinstance(text, str) and text:
                 place = f"{event_name(type(event))}.{name} {whose}"
-                changed[name] = change(text, place, self._keys[whose])
+                changed[name] = change(text, place, self._keys.get(whose))
         return replace(event, **changed) if changed else event
 
 
@@ -141,7 +135,7 @@ class Vault(KeyRing):
                 keys = [self._master.encrypt(secrets.token_bytes(32)) for _ in subjects]
                 await connection.execute(_MAKE, (list(subjects), keys))
             cursor = await connection.execute(LOAD_KEYS, (list(subjects),))
-            self.learn(subjects, await cursor.fetchall())
+            self.learn(await cursor.fetchall())
 
 
 _Change = Callable[[str, str, bytes | None], str]

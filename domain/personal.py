@@ -1,6 +1,6 @@
 """Personal data: which fields of an event are about whom, so that a person can be forgotten."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, LiteralString, Protocol, get_args, get_type_hints
 
@@ -19,6 +19,10 @@ LOAD_KEYS: LiteralString = "SELECT subject, wrapped FROM people.keys WHERE subje
 """Gives the rows that `Opener.learn` takes."""
 
 
+class MasterKeyWrong(Exception):
+    """A person's key was wrapped by a master key that this process does not have."""
+
+
 class Opener(Protocol):
     """Makes the personal texts of recorded events readable, as long as their keys exist."""
 
@@ -26,8 +30,8 @@ class Opener(Protocol):
         """The subjects whose keys have to be loaded before these events can be opened."""
         ...
 
-    def learn(self, subjects: Sequence[str], rows: Iterable[tuple[str, bytes | None]]) -> None:
-        """Take over what LOAD_KEYS gave for these subjects."""
+    def learn(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
+        """Take over what LOAD_KEYS gave; raises MasterKeyWrong."""
         ...
 
     def open(self, event: Event) -> Event:

@@ -13,6 +13,11 @@ from projections.kernel import Asked, Missing, Query, query
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 Limit = Annotated[int, Meta(ge=1, le=1_000, description="Events an answer, at most 1,000")]
 Word = Annotated[str, Meta(max_length=200)]
+Stream = Annotated[
+    str, Meta(max_length=200, description="Such as `chapter-ID`, `series-ID` or `person-ID`")
+]
+Type = Annotated[str, Meta(max_length=200, description="Such as `catalogue.ChapterRejected`")]
+Actor = Annotated[str, Meta(max_length=200, description="The id of a person, or `system`")]
 Moment = Annotated[datetime, Meta(tz=True)]
 
 
@@ -120,9 +125,9 @@ class AuditEvents(Query):
 
     after: Position = 0
     limit: Limit = 100
-    stream: Word = ""
-    type: Word = ""
-    actor: Word = ""
+    stream: Stream = ""
+    type: Type = ""
+    actor: Actor = ""
     command_id: Word = ""
     correlation_id: Word = ""
     since: Moment | None = None
@@ -165,7 +170,7 @@ class AuditEvents(Query):
 class AuditStream(Query):
     """Read one stream's whole history, in order."""
 
-    stream: Word
+    stream: Stream
     after: Position = 0
     limit: Limit = 100
 

@@ -77,7 +77,11 @@ class UploadRow(Row, frozen=True, kw_only=True):
         "position": "bigint NOT NULL",
         "item": "bytea NOT NULL",
     }
-    indexes = ("(status, position)", "(uploaded_by, position)")
+    indexes = (
+        "(status, position)",
+        "(uploaded_by, position)",
+        "(series_id, position) WHERE status = 'pending'",
+    )
 
     position: int
     series_id: str
@@ -123,7 +127,7 @@ class Moderation(ReadModel):
     """Uploads with the names of their series and people."""
 
     name = "moderation"
-    version = 2
+    version = 3
     rows = (UploadRow, SeriesNameRow, PersonNameRow)
     folds = (*Chapter.folds, SeriesCreated, SeriesRevised, AccountCreated)
 

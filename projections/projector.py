@@ -10,7 +10,7 @@ import psycopg
 from msgspec.structs import replace
 
 from domain.kernel import RECORDED_COLUMNS, Recorded, event_name, recorded
-from domain.personal import LOAD_KEYS, Opener
+from domain.personal import LOAD_KEYS, MasterKeyWrong, Opener
 from projections.kernel import MODELS, ReadModel
 from projections.rows import RowCache
 
@@ -42,8 +42,8 @@ class LeaseLost(Exception):
     """Another projector moved this read model's checkpoint."""
 
 
-_GONE = (psycopg.OperationalError, LeaseLost)
-"""What says nothing about the events at hand: the connection, or the lease, is gone."""
+_GONE = (psycopg.OperationalError, LeaseLost, MasterKeyWrong)
+"""What says nothing about the events at hand: the connection, the lease, or a key is not there."""
 
 
 class Projector:
@@ -181,7 +181,7 @@ class Projection:
         try:
             self._rows.enter(row[1])
             self._model.fold(self._opened(recorded(row)), self._rows)
-        except psycopg.Error:
+        except (psycopg.Error, MasterKeyWrong):
             raise
         except Exception as error:
             logger.exception("%s cannot fold position %d", self._model.name, row[0])
@@ -195,7 +195,7 @@ class Projection:
         """An event with its personal texts readable."""
         if subjects := self._opener.unknown([event.event]):
             found = self._connection.execute(LOAD_KEYS, (subjects,), binary=True)
-            self._opener.learn(subjects, found.fetchall())
+            self._opener.learn(found.fetchall())
         return replace(event, event=self._opener.open(event.event))
 
     def _set_aside(self, row: tuple[Any, ...], error: str) -> None:

@@ -16,10 +16,13 @@ from rich.table import Table
 from api.errors import refusal_of
 from api.messages import message
 from api.people import Password
-from commands.bus import KeyReused
+from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
+from commands.log import EventTooLarge, LogUnavailable
+from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
 from domain.people import Role, Username
+from domain.personal import MasterKeyWrong
 from runtime.accounts import add_account
 from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_data_folder
 from runtime.demo import run_demo
@@ -37,10 +40,15 @@ from runtime.settings import SettingInvalid, SettingMissing, Settings, read_sett
 
 EXPECTED = (
     Banned,
+    Contended,
     DataFolderInUse,
     DataFolderUnreachable,
+    EventTooLarge,
+    KeyDestroyed,
     KeyReused,
     LetterMissing,
+    LogUnavailable,
+    MasterKeyWrong,
     NotFound,
     OutboxMissing,
     PermissionDenied,
@@ -54,6 +62,8 @@ EXPECTED = (
     psycopg.OperationalError,
 )
 """What a person can mend: said in one line, without a traceback."""
+
+PORT = click.IntRange(1, 65_535)
 
 data_option = click.option(
     "--data",
@@ -78,7 +88,7 @@ def settings_for(data: Path | None) -> Settings:
 
 @cli.command()
 @data_option
-@click.option("--port", default=8000, show_default=True, help="The port to serve HTTP on.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Where to serve HTTP.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on.")
 def up(data: Path | None, port: int, host: str) -> None:
     """Run a whole site in one place: database, api, projector, worker."""
@@ -92,7 +102,7 @@ def up(data: Path | None, port: int, host: str) -> None:
 
 @cli.command()
 @data_option
-@click.option("--port", default=8000, show_default=True, help="The port to serve HTTP on.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Where to serve HTTP.")
 @click.option("--once", is_flag=True, help="End after the story; 0 only if every step held.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def demo(data: Path | None, port: int, once: bool, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -94,4 +95,7 @@ async def _issue(settings: Settings, command: Command, username: str, key: str |
         claim = await bus.state(UsernameClaim, username, TENANT)
         if claim is None:
             raise NotFound("person")
-        return await bus.handle(command, Envelope(actor=claim.person_id, command_id=key))
+        envelope = Envelope(
+            actor=claim.person_id, command_id=key, causation_id=f"operator:{getuser()}"
+        )
+        return await bus.handle(command, envelope)

@@ -5,6 +5,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
+from errno import EADDRNOTAVAIL
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,7 +23,7 @@ PORT_SECONDS = 15.0
 
 
 class PortTaken(Exception):
-    """Something else listens on the port."""
+    """The port can't be listened on: something else does, or the address is not this machine's."""
 
 
 class OneSite:
@@ -86,6 +87,8 @@ def await_port(host: str, port: int) -> None:
         try:
             socket.create_server((host, port)).close()
         except OSError as error:
+            if error.errno == EADDRNOTAVAIL:
+                raise PortTaken(f"{host} is no address of this machine") from error
             if time.monotonic() > deadline:
                 raise PortTaken(f"port {port} is taken; choose another with --port") from error
             time.sleep(0.1)

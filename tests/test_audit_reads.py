@@ -37,7 +37,8 @@ class Watched(AsyncConnection[Any]):
     buffers = 0
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
-        statement = query if isinstance(query, sql.Composable) else sql.SQL(query)
+        text: Any = query.decode() if isinstance(query, bytes) else query
+        statement = text if isinstance(text, sql.Composable) else sql.SQL(text)
         explained = await super().execute(_EXPLAIN.format(statement), params, **options)
         ((answer,),) = await explained.fetchall()
         plan = answer[0]["Plan"]

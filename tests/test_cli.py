@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
+from getpass import getuser
 from io import StringIO
 from pathlib import Path
 
@@ -117,10 +118,11 @@ def test_a_command_is_issued_as_an_account(on_site: Run, database: Database):
     assert revised["position"] > made["position"]
     with psycopg.connect(database.app) as connection:
         bodies = connection.execute(
-            "SELECT body FROM log.events WHERE stream = %s ORDER BY version",
+            "SELECT body, causation_id FROM log.events WHERE stream = %s ORDER BY version",
             (f"series-{made['id']}",),
         ).fetchall()
-    first, second = (json.decode(body) for (body,) in bodies)
+    first, second = (json.decode(body) for (body, _) in bodies)
+    assert {cause for (_, cause) in bodies} == {f"operator:{getuser()}"}
     assert (first["title"], first["categories"]) == ("One", ["A", "B"])
     assert second == {"series_id": made["id"], "title": "Two"}
 
@@ -203,10 +205,10 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
     with psycopg.connect(database.app, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
-            " VALUES ('catalogue', 3, 1, 'series-s1', 'broken')"
+            " VALUES ('catalogue', 4, 1, 'series-s1', 'broken')"
         )
-        assert re.search(r"catalogue_3 +│ 0 +│ 6 +│ 1 ", status(on_site))
-        for name in ("catalogue", "catalogue_3"):
+        assert re.search(r"catalogue_4 +│ 0 +│ 6 +│ 1 ", status(on_site))
+        for name in ("catalogue", "catalogue_4"):
             connection.execute("UPDATE projections.dead_letters SET retry = false")
             assert on_site("projections", "retry", name).done() == "1"
             marked = connection.execute("SELECT retry FROM projections.dead_letters").fetchall()
@@ -277,7 +279,7 @@ def test_a_command_finds_the_embedded_site_of_a_folder(run: Run, folder: Path):
         series = ("create-series", "--title", "One", *SERIES)
         run("do", *series, "--as", "aida", "--data", str(folder)).done()
         run("migrate", "--data", str(folder)).done()
-        assert "moderation_2" in run("projections", "status", "--data", str(folder)).done()
+        assert "moderation_3" in run("projections", "status", "--data", str(folder)).done()
     for command in (("dsn",), ("migrate",), ("projections", "status")):
         assert "is not running" in run(*command, "--data", str(folder)).refused()
 

@@ -162,7 +162,7 @@ def test_events_fold_to_the_same_in_a_batch_as_one_by_one(
                 assert folded(connection, model) == one_by_one
         assert dead_letters(connection) == []
         ((published,),) = connection.execute(
-            "SELECT count(*) FROM catalogue_3.series WHERE published"
+            "SELECT count(*) FROM catalogue_4.series WHERE published"
         ).fetchall()
         totals = tables_of(connection, Catalogue)["totals"]
         assert totals == ([("main", "series", published)] if published else [])
@@ -221,7 +221,7 @@ def test_an_event_that_cannot_be_folded_holds_its_stream_for_that_read_model_alo
         ("tally", 4, "series-s1", "follows an event that was set aside"),
     ]
     assert checkpoint(connection, tally) == (last, last)
-    found = connection.execute("SELECT title FROM catalogue_3.series ORDER BY id").fetchall()
+    found = connection.execute("SELECT title FROM catalogue_4.series ORDER BY id").fetchall()
     assert found == [("third",), ("second",)]
 
 

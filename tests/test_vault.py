@@ -12,12 +12,16 @@ from psycopg_pool import AsyncConnectionPool
 from commands.bus import Bus, Envelope
 from commands.kernel import SYSTEM, UnknownActor, check_standing
 from commands.people import BanPerson, CreateAccount, UnbanPerson
-from commands.vault import KeyDestroyed, MasterKeyWrong, PersonalTextBroken, Vault
-from domain.kernel import Event
+from commands.vault import KeyDestroyed, KeyRing, PersonalTextBroken, Vault
+from domain.kernel import Event, Recorded, event_name, stream_of_event
 from domain.people import Person, PersonBanned, UsernameClaim
+from domain.personal import MasterKeyWrong
+from projections.moderation import Moderation
+from projections.projector import Projection
 from runtime.settings import Settings
 from runtime.wiring import clock, open_bus, open_pool
 from tests.database import MASTER_KEY, Database
+from tests.rebuilding import fold_all
 
 REASON = "sold his grandmother's seat"
 ANOTHER_KEY = "a master key that has wrapped nothing here"
@@ -110,6 +114,26 @@ def test_of_who_was_forgotten_nothing_more_is_recorded(banned: Database) -> None
         with_bus(banned, lambda bus: bus.handle(lifted, Envelope(actor=SYSTEM)))
 
 
+def a_ban() -> PersonBanned:
+    return PersonBanned(person_id="ana", reason=REASON)
+
+
+def a_record_of(event: Event) -> Recorded:
+    return Recorded(
+        position=1,
+        stream=stream_of_event(event),
+        version=1,
+        type=event_name(type(event)),
+        tenant="main",
+        actor=SYSTEM,
+        command_id="given",
+        correlation_id="given",
+        causation_id=None,
+        recorded_at=clock(),
+        event=event,
+    )
+
+
 async def _sealed(vault: Vault, person_id: str) -> Event:
     (event,) = await vault.seal([PersonBanned(person_id=person_id, reason=REASON)])
     return event
@@ -146,11 +170,23 @@ def test_a_sealed_text_is_good_in_its_place_only(database: Database) -> None:
 def test_a_text_that_was_never_sealed_is_read_as_it_is(database: Database) -> None:
     async def main() -> None:
         async with opened_vault(database) as vault:
-            await _sealed(vault, "ana")
             before = PersonBanned(person_id="ana", reason="from before it counted as personal")
-            assert vault.open(before) == before
+            (recorded,) = await vault.opened([a_record_of(before)])
+            assert recorded.event == before
+            assert vault.open(await _sealed(vault, "ana")) == a_ban()
 
     asyncio.run(main())
+
+
+def test_a_projector_without_the_right_master_key_sets_nothing_aside(banned: Database) -> None:
+    with psycopg.connect(banned.app, autocommit=True) as connection:
+        projection = Projection(connection, Moderation, KeyRing(ANOTHER_KEY))
+        projection.open()
+        with pytest.raises(MasterKeyWrong):
+            projection.step()
+        left = connection.execute("SELECT count(*) FROM projections.dead_letters").fetchone()
+        assert left == (0,)
+        assert fold_all(connection, Moderation).step() is False
 
 
 def test_master_keys_rotate(database: Database) -> None:

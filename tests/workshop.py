@@ -137,7 +137,7 @@ class Workshop:
         found = [recorded(row) for row in rows]
         keys = KeyRing(MASTER_KEY)
         subjects = keys.unknown(one.event for one in found)
-        keys.learn(subjects, [(who, kept) for who, kept in self.query(LOAD_KEYS, subjects)])
+        keys.learn((who, kept) for who, kept in self.query(LOAD_KEYS, subjects))
         return [
             (one.position, one.command_id, keys.open(one.event))
             for one in found

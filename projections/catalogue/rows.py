@@ -71,6 +71,9 @@ class SeriesRow(Row, frozen=True, kw_only=True):
         "USING gin (to_tsvector('simple', words))",
         "(created_at, id) WHERE NOT published",
         "(created_by, updated_at)",
+        "(status) WHERE published",
+        "(kind) WHERE published",
+        "(rating) WHERE published",
     )
     finders = {
         "series_in_categories": ("text[]", "categories @> $1"),
@@ -210,7 +213,7 @@ class Catalogue(ReadModel):
     """Series and chapters."""
 
     name = "catalogue"
-    version = 3
+    version = 4
     rows = (SeriesRow, ChapterRow)
     folds = (*Series.folds, *Chapter.folds)
 
