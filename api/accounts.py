@@ -104,7 +104,9 @@ def _answered_later(status: int, site: Site, email: str) -> Response[None]:
 async def _send_reset(site: Site, email: str) -> None:
     person_id = await named(site, email)
     if person_id is not None:
-        await site.bus.handle(RequestPasswordReset(person_id=person_id), BY_NOBODY)
+        person = await site.bus.person(person_id, TENANT)
+        asking = RequestPasswordReset(person_id=person_id, requests=person.reset_requests)
+        await site.bus.handle(asking, BY_NOBODY)
 
 
 @post(
@@ -184,7 +186,10 @@ async def _replace(
     They end also where nobody knows whether the event was appended.
     """
     await site.passwords.keep(person_id, password)
-    command = ReplacePassword(person_id=person_id, forgotten=reason == "password_reset")
+    person = await site.bus.person(person_id, TENANT)
+    command = ReplacePassword(
+        person_id=person_id, passwords=person.passwords, forgotten=reason == "password_reset"
+    )
     try:
         await site.bus.handle(command, BY_NOBODY)
     finally:

@@ -80,6 +80,9 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
+NO_CONTENT = {204: ResponseSpec(None, generate_examples=False, description="Done")}
+"""The documentation of an answer without a body, in which Litestar would see a null."""
+
 _MEANINGS = {
     400: "Malformed or invalid",
     401: "Not signed in",

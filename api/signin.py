@@ -7,7 +7,7 @@ from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
 from api.browsers import csrf_token
-from api.commands import SIGNED_IN, errors
+from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.errors import AnyRequest, Refusal
 from api.identity import TENANT, WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
@@ -187,7 +187,7 @@ async def record_ends(site: Site, session_ids: list[str], reason: EndReason) -> 
     operation_id="logout",
     summary="Sign out here, at once.",
     tags=["people"],
-    responses=errors(400, 401, 403, 503),
+    responses=NO_CONTENT | errors(400, 401, 403, 503),
     security=SIGNED_IN,
 )
 async def logout(request: ApiRequest) -> Response[None]:
@@ -203,7 +203,7 @@ async def logout(request: ApiRequest) -> Response[None]:
     operation_id="logoutEverywhere",
     summary="Sign out everywhere, at once.",
     tags=["people"],
-    responses=errors(400, 401, 403, 503),
+    responses=NO_CONTENT | errors(400, 401, 403, 503),
     security=SIGNED_IN,
 )
 async def logout_all(request: ApiRequest) -> Response[None]:
@@ -249,7 +249,7 @@ async def _described(site: Site, listed: ListedSession, *, current: bool) -> Own
     operation_id="endOwnSession",
     summary="Sign a device or a browser out, at once.",
     tags=["people"],
-    responses=errors(400, 401, 403, 404, 503),
+    responses=NO_CONTENT | errors(400, 401, 403, 404, 503),
     security=SIGNED_IN,
 )
 async def end_session(session_id: FromPath[str], request: ApiRequest) -> Response[None]:

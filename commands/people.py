@@ -169,6 +169,8 @@ class StartSession(Command):
     address: str = ""
 
     def decide(self, session: Session, person: Person, ctx: Context) -> Iterator[Event]:
+        if session.person_id:
+            return
         check_standing(person, ctx.at)
         require(person.passwords == self.passwords, "invalid_credentials")
         yield SessionStarted(
@@ -196,24 +198,28 @@ class EndSession(Command):
 
 @command(person_id=Person)
 class ReplacePassword(Command):
-    """Note that a person's password is another one now."""
+    """Note that a person's password, which had been replaced `passwords` times, is another now."""
 
     person_id: str
+    passwords: int
     forgotten: bool
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        event = PasswordReset if self.forgotten else PasswordChanged
-        yield event(person_id=self.person_id)
+        if person.passwords == self.passwords:
+            event = PasswordReset if self.forgotten else PasswordChanged
+            yield event(person_id=self.person_id)
 
 
 @command(person_id=Person)
 class RequestPasswordReset(Command):
-    """Ask for a letter by which the password can be replaced."""
+    """Ask for a letter by which the password can be replaced, after `requests` earlier ones."""
 
     person_id: str
+    requests: int
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        yield PasswordResetRequested(person_id=self.person_id)
+        if person.reset_requests == self.requests:
+            yield PasswordResetRequested(person_id=self.person_id)
 
 
 Letter = Literal["confirm_email", "password_reset", "password_changed"]

@@ -26,7 +26,7 @@ Email = Annotated[
         max_length=200,
     ),
 ]
-Name = Annotated[str, Meta(max_length=120, pattern=r"^[^\r\n]*$")]
+Name = Annotated[str, Meta(max_length=120, pattern=r"^[^\r\n]*$(?![\r\n])")]
 Tongue = Literal["en", "ky", "ar", "so"]
 """A language in which the site speaks."""
 
@@ -161,6 +161,7 @@ class Person(State):
     ban: Ban | None = None
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
+    reset_requests: int = 0
 
     def evolve(self, event: Event) -> Self:
         match event:
@@ -178,6 +179,8 @@ class Person(State):
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
                 return replace(self, passwords=self.passwords + 1)
+            case PasswordResetRequested():
+                return replace(self, reset_requests=self.reset_requests + 1)
             case _:
                 return self
 

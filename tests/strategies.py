@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 from hypothesis import strategies as st
-from msgspec import UNSET, Struct, inspect
+from msgspec import NODEFAULT, UNSET, Struct, inspect
 
 from tests.scenario import AT
 
@@ -59,4 +59,5 @@ def structs(cls: type[Struct], **fixed: Any) -> st.SearchStrategy[Any]:
 def _field(field: inspect.Field) -> st.SearchStrategy[Any]:
     """Valid values of a field; one that may stay unset sometimes does."""
     given = values(field.type)
-    return st.one_of(given, st.just(UNSET)) if field.default is UNSET else given
+    may_stay_unset = not field.required and field.default is field.default_factory is NODEFAULT
+    return st.one_of(given, st.just(UNSET)) if may_stay_unset else given

@@ -9,13 +9,17 @@ from hypothesis import strategies as st
 
 from commands.kernel import SYSTEM, Command
 from domain.kernel import Event, stream_of_event
-from domain.people import ROLES
+from domain.people import ROLES, SessionStarted
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
 from tests.scenario import NEW, PEOPLE, Given, PureLevel
 from tests.strategies import structs
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana"}
+IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": "i1"}
+COUNTED = {"passwords": 0, "requests": 0}
+"""What commands say came before them."""
+
+KNOWN = {**IDS, **COUNTED}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -28,6 +32,7 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.rejected),
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
+    (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
 ]
 """Every state that a rule asks about."""
 
@@ -37,7 +42,7 @@ HISTORIES: Sequence[Sequence[Event]] = [
 @settings(max_examples=200, deadline=None)
 def test_handled_twice_it_appends_nothing_more(kind: type[Command], data: st.DataObject) -> None:
     new_id = COMMANDS[kind].new_id
-    fixed = IDS | ({new_id: NEW} if new_id else {})
+    fixed = KNOWN | ({new_id: NEW} if new_id else {})
     command = data.draw(structs(kind, **fixed))
     history = data.draw(st.sampled_from(HISTORIES))
     by = data.draw(st.sampled_from([*PEOPLE, SYSTEM]))
@@ -50,7 +55,7 @@ def test_handled_twice_it_appends_nothing_more(kind: type[Command], data: st.Dat
 def test_some_history_lets_it_append_something(kind: type[Command]) -> None:
     """Otherwise the property above would hold for a command that never does anything."""
 
-    @given(structs(kind, **(IDS | {COMMANDS[kind].new_id or "": NEW})))
+    @given(structs(kind, **(KNOWN | {COMMANDS[kind].new_id or "": NEW})))
     @settings(max_examples=20, deadline=None, database=None)
     def find(command: Command) -> None:
         for history, by in product(HISTORIES, [*PEOPLE, SYSTEM]):

@@ -41,10 +41,11 @@ def tell(folder: Path, status: int = 0) -> dict[str, Any]:
 
 
 def record(folder: Path) -> tuple[Any, ...] | None:
-    """How much is on record in a folder."""
+    """How much is on record in a folder, less who signed in."""
     with EmbeddedPostgres(folder) as postgres, psycopg.connect(postgres.dsn("app")) as connection:
         return connection.execute(
-            "SELECT (SELECT max(position) FROM log.events), (SELECT count(*) FROM log.commands),"
+            "SELECT (SELECT count(*) FROM log.events WHERE type NOT LIKE 'people.Session%'),"
+            " (SELECT count(*) FROM log.commands WHERE name NOT LIKE 'people.%Session'),"
             " (SELECT count(*) FROM people.credentials), (SELECT count(*) FROM ingest.blobs)"
         ).fetchone()
 

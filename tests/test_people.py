@@ -165,7 +165,7 @@ def test_a_session_ends_once(given: GivenEvents) -> None:
 
 
 def test_what_a_sign_in_leads_to_is_not_asked_by_people(given: GivenEvents) -> None:
-    replaced = ReplacePassword(person_id="ana", forgotten=False)
+    replaced = ReplacePassword(person_id="ana", passwords=0, forgotten=False)
     given().when(replaced, by="aida").then_rejected("permission_denied")
 
 
