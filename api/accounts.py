@@ -85,7 +85,7 @@ async def register(request: ApiRequest, data: JSONBody[Registration]) -> Respons
         name=data.name,
         language=data.language,
     )
-    await site.passwords.keep(command.person_id, data.password)
+    await site.passwords.keep(command.person_id, data.password, data.username, data.email)
     try:
         await site.bus.handle(command, BY_NOBODY)
     except NOTHING_APPENDED as error:

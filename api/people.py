@@ -84,7 +84,7 @@ async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Res
         raise PermissionDenied("people.create")
     person_id = site.new_id()
     command = CreateAccount(person_id=person_id, username=data.username, roles=data.roles)
-    await site.passwords.keep(person_id, data.password)
+    await site.passwords.keep(person_id, data.password, data.username)
     try:
         outcome = await site.bus.handle(command, envelope)
     except NOTHING_APPENDED:
