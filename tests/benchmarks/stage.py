@@ -26,7 +26,7 @@ from tests.database import MASTER_KEY, Database, Server
 LASTING = 86_400
 """For how many seconds whoever acts is signed in."""
 
-SECRET = "for benchmarks, where nothing is secret"
+SECRET = "nothing in any of the benchmarks is hidden"
 
 
 TABLES = """
