@@ -9,21 +9,19 @@ from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, errors
 from api.errors import Refusal
-from api.identity import TENANT, WITHOUT_SESSION, identity_of, viewer_of
+from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.onetime import LinkInvalid, Purpose
 from api.people import Password
 from api.requests import ApiRequest
 from api.signin import named, record_ends
 from api.site import Site, site_of
+from api.tenants import tenant_of
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM
 from commands.people import ConfirmEmail, Register, ReplacePassword, RequestPasswordReset
 from domain.kernel import Rejected
 from domain.people import Email, EndReason, Name, Tongue, Username, same_address
 from projections.kernel import API
-
-BY_NOBODY = Envelope(actor=SYSTEM, tenant=TENANT)
-"""What is asked by somebody who is not signed in, and by whom is in the event."""
 
 Token = Annotated[str, Meta(max_length=200)]
 
@@ -75,7 +73,7 @@ class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
 )
 async def register(request: ApiRequest, data: JSONBody[Registration]) -> Response[None]:
     """Nobody learns here whether an address has an account: its owner gets a letter either way."""
-    site = site_of(request)
+    site, tenant = site_of(request), tenant_of(request)
     if site.registration == "closed":
         raise Refusal(403, "registration_closed")
     command = Register(
@@ -87,26 +85,32 @@ async def register(request: ApiRequest, data: JSONBody[Registration]) -> Respons
     )
     await site.passwords.keep(command.person_id, data.password, data.username, data.email)
     try:
-        await site.bus.handle(command, BY_NOBODY)
+        await site.bus.handle(command, by_nobody(tenant))
     except NOTHING_APPENDED as error:
         await site.passwords.forget(command.person_id)
         if not isinstance(error, Rejected) or error.code != "email_taken":
             raise
-        return _answered_later(202, site, command.email)
+        return _answered_later(202, site, tenant, command.email)
     return Response(None, status_code=202)
 
 
-def _answered_later(status: int, site: Site, email: str) -> Response[None]:
+def by_nobody(tenant: str) -> Envelope:
+    """For what somebody asks who is not signed in; by whom is in the event."""
+    return Envelope(actor=SYSTEM, tenant=tenant)
+
+
+def _answered_later(status: int, site: Site, tenant: str, email: str) -> Response[None]:
     """The answer, after which the owner of an address, if it has one, is sent a letter."""
-    return Response(None, status_code=status, background=BackgroundTask(_send_reset, site, email))
+    task = BackgroundTask(_send_reset, site, tenant, email)
+    return Response(None, status_code=status, background=task)
 
 
-async def _send_reset(site: Site, email: str) -> None:
-    person_id = await named(site, email)
+async def _send_reset(site: Site, tenant: str, email: str) -> None:
+    person_id = await named(site, email, tenant)
     if person_id is not None:
-        person = await site.bus.person(person_id, TENANT)
+        person = await site.bus.person(person_id, tenant)
         asking = RequestPasswordReset(person_id=person_id, requests=person.reset_requests)
-        await site.bus.handle(asking, BY_NOBODY)
+        await site.bus.handle(asking, by_nobody(tenant))
 
 
 @post(
@@ -119,14 +123,14 @@ async def _send_reset(site: Site, email: str) -> None:
     responses=errors(400, 409, 413, 415, 422, 503),
 )
 async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
-    site = site_of(request)
-    person_id = await _used(site, "confirm_email", data.token)
-    await site.bus.handle(ConfirmEmail(person_id=person_id), BY_NOBODY)
+    person_id = await _used(request, "confirm_email", data.token)
+    envelope = by_nobody(tenant_of(request))
+    await site_of(request).bus.handle(ConfirmEmail(person_id=person_id), envelope)
 
 
-async def _used(site: Site, purpose: Purpose, token: str) -> str:
+async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:
     try:
-        return await site.one_time.use(purpose, token, TENANT)
+        return await site_of(request).one_time.use(purpose, token, tenant_of(request))
     except LinkInvalid as error:
         raise Refusal(422, "link_invalid") from error
 
@@ -146,7 +150,9 @@ async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -
     await viewer_of(request)
     if not await site.passwords.matches(who.person_id, data.current_password):
         raise Refusal(422, "current_password_wrong")
-    await _replace(site, who.person_id, data.password, "password_changed", but=who.session_id)
+    await _replace(
+        site, who.tenant, who.person_id, data.password, "password_changed", but=who.session_id
+    )
 
 
 @post(
@@ -160,7 +166,7 @@ async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -
 )
 async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Response[None]:
     """The answer is out before anybody looks whether the address has an account."""
-    return _answered_later(202, site_of(request), same_address(data.email))
+    return _answered_later(202, site_of(request), tenant_of(request), same_address(data.email))
 
 
 @post(
@@ -173,28 +179,33 @@ async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Respo
     responses=errors(400, 409, 413, 415, 422, 503),
 )
 async def reset_password(request: ApiRequest, data: JSONBody[NewPassword]) -> None:
-    site = site_of(request)
-    person_id = await _used(site, "password_reset", data.token)
-    await _replace(site, person_id, data.password, "password_reset")
+    person_id = await _used(request, "password_reset", data.token)
+    tenant = tenant_of(request)
+    await _replace(site_of(request), tenant, person_id, data.password, "password_reset")
 
 
 async def _replace(
-    site: Site, person_id: str, password: str, reason: EndReason, but: str | None = None
+    site: Site,
+    tenant: str,
+    person_id: str,
+    password: str,
+    reason: EndReason,
+    but: str | None = None,
 ) -> None:
     """Replace a password: its event comes before sessions end, as StartSession counts on.
 
     They end also where nobody knows whether the event was appended.
     """
     await site.passwords.keep(person_id, password)
-    person = await site.bus.person(person_id, TENANT)
+    person = await site.bus.person(person_id, tenant)
     command = ReplacePassword(
         person_id=person_id, passwords=person.passwords, forgotten=reason == "password_reset"
     )
     try:
-        await site.bus.handle(command, BY_NOBODY)
+        await site.bus.handle(command, by_nobody(tenant))
     finally:
-        ended = await site.sessions.end_all(person_id, TENANT, but)
-    await record_ends(site, ended, reason)
+        ended = await site.sessions.end_all(person_id, tenant, but)
+    await record_ends(site, ended, tenant, reason)
 
 
 HANDLERS: list[Any] = [register, confirm_email, change_password, request_reset, reset_password]

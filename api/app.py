@@ -32,6 +32,7 @@ from api.proxies import behind_proxies
 from api.queries import query_routes
 from api.requests import ApiRequest
 from api.site import Site
+from api.tenants import TenantNamed
 from projections.kernel import API
 
 MAX_BODY_BYTES = 1024 * 1024
@@ -88,6 +89,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
         middleware=[
             Timed(),
             ReadBodies(),
+            TenantNamed(),
             RateLimited(),
             CachedAnswers(),
             HurriedBodies(doors.slow_seconds),

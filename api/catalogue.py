@@ -14,11 +14,12 @@ from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
 from api.errors import AnyRequest, Refusal
-from api.identity import TENANT, viewer_of
+from api.identity import viewer_of
 from api.parameters import documenting, from_texts, schemas_of
 from api.queries import names_entity
 from api.requests import ApiRequest
 from api.site import Site, site_of
+from api.tenants import tenant_of
 from api.uploads import (
     MAX_ARCHIVE_BYTES,
     IncomingFile,
@@ -37,7 +38,7 @@ from domain.catalogue import (
     archive_key,
 )
 from ingest.blobs import BlobReader
-from ingest.keys import page_key
+from ingest.keys import page_key, tenant_key
 from projections.catalogue import image_is_public
 from projections.kernel import API, Viewer
 
@@ -143,7 +144,7 @@ async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
     viewer = await viewer_of(request)
     if not viewer.may("catalogue.upload"):
         raise PermissionDenied("catalogue.upload")
-    series = await site.bus.state(Series, series_id, TENANT)
+    series = await site.bus.state(Series, series_id, envelope.tenant)
     if series is None:
         raise NotFound("series")
     return site, envelope, series
@@ -162,7 +163,8 @@ async def _hand_in(
     Where nobody knows whether it was appended, the archive stays; the worker sweeps what is left.
     """
     chapter_id = site.new_id()
-    key = archive_key(series.slug, fields.volume, fields.number, chapter_id)
+    archive = archive_key(series.slug, fields.volume, fields.number, chapter_id)
+    key = tenant_key(envelope.tenant, archive)
     command = UploadChapter(
         chapter_id=chapter_id,
         series_id=series_id,
@@ -204,7 +206,7 @@ async def get_image(request: ApiRequest) -> Response[Any]:
     }
     if names_entity(request, headers["ETag"].encode()):
         return Response(None, status_code=304, headers=headers)
-    reader = await asyncio.to_thread(site.blobs.open, page_key(image.name))
+    reader = await asyncio.to_thread(site.blobs.open, page_key(tenant_of(request), image.name))
     return Stream(
         _chunks(reader),
         media_type=MEDIA_TYPES[image.name.rpartition(".")[2]],
@@ -214,12 +216,12 @@ async def get_image(request: ApiRequest) -> Response[Any]:
 
 async def _admit_image(request: AnyRequest, image: ImageParameters) -> bool:
     """Whether anybody may see the image; raises Missing for whom it does not exist."""
-    site = site_of(request)
+    site, tenant = site_of(request), tenant_of(request)
     opened = site.tokens.opens(image.preview, image.chapter_id, site.clock())
     viewer = Viewer() if opened else await viewer_of(request)
-    async with site.pool.of(TENANT) as connection:
+    async with site.pool.of(tenant) as connection:
         return await image_is_public(
-            connection, TENANT, image.chapter_id, image.name, viewer, opened=opened
+            connection, tenant, image.chapter_id, image.name, viewer, opened=opened
         )
 
 

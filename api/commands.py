@@ -15,9 +15,10 @@ from msgspec import UNSET, Struct, defstruct
 from msgspec.structs import fields as struct_fields
 
 from api.errors import AnyRequest, ErrorEnvelope, Refusal, invalid
-from api.identity import TENANT, signed_in
+from api.identity import signed_in
 from api.requests import ApiRequest
 from api.site import site_of
+from api.tenants import tenant_of
 from commands.bus import Envelope, Outcome
 from commands.kernel import COMMANDS, Command, CommandSpec
 from domain.kernel import RegistryError, context_of
@@ -48,7 +49,7 @@ def envelope_of(request: AnyRequest) -> Envelope:
     """Who sends the command of this request, and what it belongs to."""
     return Envelope(
         actor=signed_in(request),
-        tenant=TENANT,
+        tenant=tenant_of(request),
         command_id=idempotency_key(request),
         correlation_id=_token(request, "X-Correlation-ID", CORRELATION_ID),
     )

@@ -15,11 +15,11 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
 from api.errors import Refusal, answer_refusal
-from api.identity import TENANT
 from api.limits import Quota
 from api.proxies import Network, client_of
 from api.requests import ApiRequest
 from api.site import Site
+from api.tenants import named_tenant
 from projections.kernel import API
 
 SIGN_IN = f"{API}/auth/login"
@@ -126,7 +126,8 @@ async def hold_back(request: ApiRequest) -> None:
     limits = _site(request.scope).limits
     if limits is None or request.scope["path_template"] != SIGN_IN:
         return
-    attempt = (f"{TENANT}/{(await request.json()).username}", client_of(request.scope))
+    account = f"{named_tenant(request.scope)}/{(await request.json()).username}"
+    attempt = (account, client_of(request.scope))
     if seconds := await limits.wait(*attempt):
         raise Refusal(429, "too_many_requests", retry_after=seconds)
     request.scope["state"][_ATTEMPT] = attempt

@@ -6,11 +6,10 @@ from api.browsers import refuse_forged
 from api.errors import AnyRequest, Refusal
 from api.requests import ApiRequest, read_parameters
 from api.site import Site, site_of
+from api.tenants import settle_tenant, tenant_of
 from api.tokens import Identity
 from commands.kernel import check_standing
 from projections.kernel import Viewer
-
-TENANT = "main"
 
 WITHOUT_SESSION = {"without_session": True}
 """The `opt` of routes that nobody is signed in for, and whose credentials are in the body."""
@@ -35,14 +34,19 @@ async def _identify(request: AnyRequest) -> None:
     site = site_of(request)
     header = request.headers.get("authorization")
     if header is not None:
-        request.scope["state"][_IDENTITY] = _Claimed(await _by_token(site, header))
+        _take(request, await _by_token(site, header))
         return
     secret = request.cookies.get(site.cookies.session)
     session = await site.sessions.of_cookie(secret) if secret else None
     if secret and session is not None:
         refuse_forged(request, secret)
-        identity = Identity(session.person_id, session.id, session.tenant)
-        request.scope["state"][_IDENTITY] = _Claimed(identity)
+        _take(request, Identity(session.person_id, session.id, session.tenant))
+
+
+def _take(request: AnyRequest, identity: Identity | None) -> None:
+    request.scope["state"][_IDENTITY] = _Claimed(identity)
+    if identity is not None:
+        settle_tenant(request, identity.tenant)
 
 
 async def _by_token(site: Site, header: str) -> Identity | None:
@@ -85,6 +89,6 @@ async def viewer_of(request: AnyRequest) -> Viewer:
     if identity is None:
         return Viewer()
     site = site_of(request)
-    person = await site.bus.person(identity.person_id, TENANT)
+    person = await site.bus.person(identity.person_id, tenant_of(request))
     check_standing(person, site.clock())
     return Viewer(identity.person_id, person.permissions)

@@ -7,9 +7,10 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
-from api.identity import TENANT, signed_in, viewer_of
+from api.identity import signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
+from api.tenants import tenant_of
 from commands.bus import NOTHING_APPENDED, KeyReused
 from commands.kernel import PermissionDenied
 from commands.people import CreateAccount
@@ -52,7 +53,7 @@ class Account(Struct, frozen=True):
 async def me(request: Request[Any, Any, Any]) -> Account:
     person_id = signed_in(request)
     viewer = await viewer_of(request)
-    person = await site_of(request).bus.person(person_id, TENANT)
+    person = await site_of(request).bus.person(person_id, tenant_of(request))
     return Account(
         person_id,
         person.username,

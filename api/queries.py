@@ -13,11 +13,12 @@ from msgspec import defstruct
 from api.answers import Answer
 from api.commands import errors
 from api.errors import AnyRequest, Refusal, invalid
-from api.identity import TENANT, viewer_of
+from api.identity import viewer_of
 from api.parameters import documenting
 from api.positions import Checkpoint
 from api.requests import ApiRequest
 from api.site import Site, site_of
+from api.tenants import tenant_of
 from api.tokens import PREVIEW_SECONDS
 from commands.kernel import PermissionDenied
 from domain.kernel import context_of
@@ -105,12 +106,12 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
 
 async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
     """The answer from the database."""
-    site = site_of(request)
-    async with site.pool.of(TENANT) as connection:
+    site, tenant = site_of(request), tenant_of(request)
+    async with site.pool.of(tenant) as connection:
         return await query.answer(
             Asked(
                 connection=connection,
-                tenant=TENANT,
+                tenant=tenant,
                 viewer=viewer,
                 path=request.scope["path"],
                 preview=lambda chapter_id: site.tokens.preview(chapter_id, site.clock()),

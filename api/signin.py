@@ -9,10 +9,11 @@ from msgspec import Meta, Struct
 from api.browsers import csrf_token
 from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.errors import AnyRequest, Refusal
-from api.identity import TENANT, WITHOUT_SESSION, identity_of, viewer_of
+from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
 from api.sessions import ListedSession, Session, SessionOver, TokenReused
 from api.site import Site, site_of
+from api.tenants import settle_tenant, tenant_of
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM, check_standing
 from commands.people import EndSession, StartSession
@@ -87,7 +88,7 @@ async def login(
     request: ApiRequest, data: JSONBody[Credentials]
 ) -> Response[TokenPair | BrowserSession]:
     site = site_of(request)
-    person_id, passwords = await _authenticate(site, data)
+    person_id, passwords = await _authenticate(request, data)
     kind: SessionKind = "cookie" if data.session else "token"
     session, secret = await _start(request, person_id, passwords, kind)
     if not data.session:
@@ -97,21 +98,22 @@ async def login(
     return Response(answer, cookies=site.cookies.given(secret, seconds))
 
 
-async def _authenticate(site: Site, given: Credentials) -> tuple[str, int]:
+async def _authenticate(request: AnyRequest, given: Credentials) -> tuple[str, int]:
     """Whose password it is, and how often it had been replaced when it was found right."""
-    person_id = await named(site, given.username)
-    person = await site.bus.person(person_id or NOBODY, TENANT)
+    site, tenant = site_of(request), tenant_of(request)
+    person_id = await named(site, given.username, tenant)
+    person = await site.bus.person(person_id or NOBODY, tenant)
     if not await site.passwords.matches(person_id, given.password) or person_id is None:
         raise Refusal(401, "invalid_credentials")
     return person_id, person.passwords
 
 
-async def named(site: Site, name: str) -> str | None:
+async def named(site: Site, name: str, tenant: str) -> str | None:
     """Whose user name, or address, it is."""
     if "@" in name:
-        claim = await site.bus.state(EmailClaim, same_address(name), TENANT)
+        claim = await site.bus.state(EmailClaim, same_address(name), tenant)
     else:
-        claim = await site.bus.state(UsernameClaim, name, TENANT)
+        claim = await site.bus.state(UsernameClaim, name, tenant)
     return claim.person_id if claim else None
 
 
@@ -123,8 +125,8 @@ async def _start(
     Its row is there before its event, so that a change of the password that the event does not
     know of finds the row, and ends it.
     """
-    site = site_of(request)
-    session, secret = await site.sessions.open(site.new_id(), person_id, TENANT, kind)
+    site, tenant = site_of(request), tenant_of(request)
+    session, secret = await site.sessions.open(site.new_id(), person_id, tenant, kind)
     command = StartSession(
         session_id=session.id,
         person_id=person_id,
@@ -134,7 +136,7 @@ async def _start(
         address=request.client.host if request.client else "",
     )
     try:
-        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=TENANT))
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=tenant))
     except NOTHING_APPENDED as error:
         await site.sessions.discard(session)
         if isinstance(error, Rejected):
@@ -168,17 +170,18 @@ async def refresh(request: ApiRequest, data: JSONBody[RefreshToken]) -> TokenPai
     except TokenReused as reused:
         stolen = reused.session
         ended = await site.sessions.end(stolen.person_id, stolen.tenant, stolen.id)
-        await record_ends(site, ended, "token_reused")
+        await record_ends(site, ended, stolen.tenant, "token_reused")
         raise Refusal(401, "not_signed_in") from reused
-    check_standing(await site.bus.person(session.person_id, TENANT), site.clock())
+    settle_tenant(request, session.tenant)
+    check_standing(await site.bus.person(session.person_id, session.tenant), site.clock())
     return token_pair(site, session, secret)
 
 
-async def record_ends(site: Site, session_ids: list[str], reason: EndReason) -> None:
+async def record_ends(site: Site, session_ids: list[str], tenant: str, reason: EndReason) -> None:
     """Note in the log which sessions have ended, and why."""
     for session_id in session_ids:
         command = EndSession(session_id=session_id, reason=reason)
-        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=TENANT))
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=tenant))
 
 
 @post(
@@ -193,7 +196,7 @@ async def record_ends(site: Site, session_ids: list[str], reason: EndReason) -> 
 async def logout(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
     ended = await site.sessions.end(who.person_id, who.tenant, who.session_id)
-    await record_ends(site, ended, "signed_out")
+    await record_ends(site, ended, who.tenant, "signed_out")
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 
@@ -209,7 +212,7 @@ async def logout(request: ApiRequest) -> Response[None]:
 async def logout_all(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
     ended = await site.sessions.end_all(who.person_id, who.tenant)
-    await record_ends(site, ended, "signed_out")
+    await record_ends(site, ended, who.tenant, "signed_out")
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 
@@ -225,12 +228,16 @@ async def list_sessions(request: ApiRequest) -> OwnSessions:
     who, site = identity_of(request), site_of(request)
     await viewer_of(request)
     listed = await site.sessions.of_person(who.person_id, who.tenant)
-    results = [await _described(site, one, current=one.id == who.session_id) for one in listed]
+    results = [
+        await _described(site, one, who.tenant, current=one.id == who.session_id) for one in listed
+    ]
     return OwnSessions(len(results), None, None, results)
 
 
-async def _described(site: Site, listed: ListedSession, *, current: bool) -> OwnSession:
-    started = await site.bus.state(SessionState, listed.id, TENANT) or SessionState()
+async def _described(
+    site: Site, listed: ListedSession, tenant: str, *, current: bool
+) -> OwnSession:
+    started = await site.bus.state(SessionState, listed.id, tenant) or SessionState()
     return OwnSession(
         listed.id,
         listed.kind,
@@ -257,7 +264,7 @@ async def end_session(session_id: FromPath[str], request: ApiRequest) -> Respons
     ended = await site.sessions.end(who.person_id, who.tenant, session_id)
     if not ended:
         raise Refusal(404, "session_not_found")
-    await record_ends(site, ended, "revoked")
+    await record_ends(site, ended, who.tenant, "revoked")
     return Response(None, status_code=204)
 
 

@@ -38,6 +38,7 @@ class Site(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     cookies: BrowserCookies
     one_time: OneTimeTokens
+    domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords
     blobs: BlobStore

@@ -64,6 +64,7 @@ class Origin(Struct, frozen=True):
     """What a command or a job follows from: a place in a policy's answer to an event."""
 
     position: int
+    tenant: str
     correlation_id: str
     policy: str
     number: int

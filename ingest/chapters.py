@@ -16,16 +16,16 @@ from commands.catalogue import (
 )
 from commands.kernel import SYSTEM, Command, Origin
 from domain.catalogue import Chapter, Page
+from domain.tenancy import MAIN
 from ingest.archive import ArchiveRefused, PreparedChapter, PreparedPage, prepare_chapter
 from ingest.blobs import BlobNotFound, BlobStore
 from ingest.images import DecoderPool
-from ingest.keys import page_key
+from ingest.keys import page_key, tenant_key
 from ingest.references import BlobReferences, StoredFile
 from ingest.refusal import bounded
 from ingest.scratch import ABANDONED_SECONDS
 
-TENANT = "main"
-ARCHIVES = "series/"
+ARCHIVES = tenant_key(MAIN, "series/")
 PREFIX = "chapter-"
 
 MAX_NAME = 120
@@ -57,15 +57,17 @@ class ChapterIngest:
             archive, workdir = Path(folder) / "archive.zip", Path(folder) / "pages"
             workdir.mkdir()
             try:
-                await asyncio.to_thread(self._fetch, job.archive, archive)
+                await asyncio.to_thread(
+                    self._fetch, tenant_key(origin.tenant, job.archive), archive
+                )
                 prepared = await asyncio.to_thread(
                     prepare_chapter, archive, workdir, self._decoders
                 )
             except BlobNotFound:
                 # Gone with a decision that was made before this job could end.
-                if await self._is_awaited(job.chapter_id):
+                if await self._is_awaited(job.chapter_id, origin.tenant):
                     raise
-                await self._let_go_if_unwanted(job.chapter_id)
+                await self._let_go_if_unwanted(job.chapter_id, origin.tenant)
                 return
             except ArchiveRefused as refused:
                 report = RefuseChapter(
@@ -75,9 +77,11 @@ class ChapterIngest:
                 )
                 await self._report(report, origin)
                 return
-            await asyncio.to_thread(self._references.hold, job.chapter_id, _files(prepared))
+            await asyncio.to_thread(
+                self._references.hold, job.chapter_id, _files(origin.tenant, prepared)
+            )
         await self._report(_pages(job.chapter_id, prepared), origin)
-        await self._let_go_if_unwanted(job.chapter_id)
+        await self._let_go_if_unwanted(job.chapter_id, origin.tenant)
 
     async def sweep(self, now: float) -> None:
         """Delete archives that no chapter came of; `now` in seconds since the epoch.
@@ -87,12 +91,15 @@ class ChapterIngest:
         for key in await asyncio.to_thread(lambda: list(self._store.keys(ARCHIVES))):
             chapter_id = PurePosixPath(key).stem
             abandoned = now - made_at(chapter_id) > ABANDONED_SECONDS
-            if abandoned and await self._bus.state(Chapter, chapter_id, TENANT) is None:
-                await self.discard(DiscardArchive(archive=key))
+            if abandoned and await self._bus.state(Chapter, chapter_id, MAIN) is None:
+                await self._delete(key)
 
-    async def discard(self, job: DiscardArchive) -> None:
+    async def discard(self, job: DiscardArchive, origin: Origin) -> None:
         """Delete an archive."""
-        await asyncio.to_thread(self._store.delete, job.archive)
+        await self._delete(tenant_key(origin.tenant, job.archive))
+
+    async def _delete(self, key: str) -> None:
+        await asyncio.to_thread(self._store.delete, key)
 
     async def release(self, job: ReleasePages) -> None:
         """Let go of a chapter's pages."""
@@ -101,7 +108,7 @@ class ChapterIngest:
     async def _report(self, command: Command, origin: Origin) -> None:
         envelope = Envelope(
             actor=SYSTEM,
-            tenant=TENANT,
+            tenant=origin.tenant,
             command_id=f"job:{origin.key}:{type(command).__name__}",
             correlation_id=origin.correlation_id,
             causation_id=str(origin.position),
@@ -111,14 +118,14 @@ class ChapterIngest:
         except KeyReused:  # the archive was read otherwise before this job was cut off
             logger.warning("%s was reported on before", origin.key)
 
-    async def _is_awaited(self, chapter_id: str) -> bool:
+    async def _is_awaited(self, chapter_id: str, tenant: str) -> bool:
         """Whether the archive still has to be examined."""
-        chapter = await self._bus.state(Chapter, chapter_id, TENANT)
+        chapter = await self._bus.state(Chapter, chapter_id, tenant)
         return chapter is not None and chapter.status == "processing" and not chapter.deleted
 
-    async def _let_go_if_unwanted(self, chapter_id: str) -> None:
+    async def _let_go_if_unwanted(self, chapter_id: str, tenant: str) -> None:
         """Leave no pages of a chapter that was rejected or deleted meanwhile."""
-        chapter = await self._bus.state(Chapter, chapter_id, TENANT)
+        chapter = await self._bus.state(Chapter, chapter_id, tenant)
         if chapter is None or chapter.status == "rejected" or chapter.deleted:
             await self.release(ReleasePages(chapter_id=chapter_id))
 
@@ -133,15 +140,15 @@ def made_at(identifier: str) -> float:
     return (UUID(identifier).int >> 80) / 1_000
 
 
-def _files(prepared: PreparedChapter) -> list[StoredFile]:
+def _files(tenant: str, prepared: PreparedChapter) -> list[StoredFile]:
     """The images and thumbnails of a chapter, under the keys they are kept by."""
     files: list[StoredFile] = []
     for page in prepared.pages:
         image, thumbnail = f"{page.sha256}.{page.extension}", f"{page.thumbnail_sha256}.webp"
         files += [
-            StoredFile(page_key(image), page.path, page.media_type, page.bytes),
+            StoredFile(page_key(tenant, image), page.path, page.media_type, page.bytes),
             StoredFile(
-                page_key(thumbnail), page.thumbnail_path, "image/webp", page.thumbnail_bytes
+                page_key(tenant, thumbnail), page.thumbnail_path, "image/webp", page.thumbnail_bytes
             ),
         ]
     return files

@@ -1,6 +1,11 @@
 """Where blobs are kept."""
 
 
-def page_key(name: str) -> str:
+def tenant_key(tenant: str, key: str) -> str:
+    """A key among those of a tenant, which shares no blob with the others."""
+    return f"{tenant}/{key}"
+
+
+def page_key(tenant: str, name: str) -> str:
     """The key of a page's image or thumbnail, whose name is its digest and extension."""
-    return f"pages/{name[:2]}/{name}"
+    return tenant_key(tenant, f"pages/{name[:2]}/{name}")

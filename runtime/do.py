@@ -16,10 +16,9 @@ from api.parameters import fields_of, from_texts, parts
 from commands.bus import Envelope, Outcome
 from commands.kernel import COMMANDS, Command, CommandSpec, NotFound
 from domain.people import UsernameClaim
+from domain.tenancy import MAIN
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
-
-TENANT = "main"
 
 SettingsFor = Callable[[Path | None], Settings]
 
@@ -92,7 +91,7 @@ def _command(spec: CommandSpec, given: Mapping[str, str | tuple[str, ...] | None
 
 async def _issue(settings: Settings, command: Command, username: str, key: str | None) -> Outcome:
     async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
-        claim = await bus.state(UsernameClaim, username, TENANT)
+        claim = await bus.state(UsernameClaim, username, MAIN)
         if claim is None:
             raise NotFound("person")
         envelope = Envelope(

@@ -2,7 +2,6 @@
 
 import logging
 
-from api.identity import TENANT
 from api.onetime import OneTimeTokens
 from commands.bus import Bus
 from commands.kernel import Origin
@@ -26,7 +25,7 @@ class Post:
 
     async def send(self, job: SendLetter, origin: Origin) -> None:
         """Send a letter to the person's address; nobody has to have one."""
-        person = await self._bus.person(job.person_id, TENANT)
+        person = await self._bus.person(job.person_id, origin.tenant)
         if not person.email:
             return
         try:
@@ -35,14 +34,14 @@ class Post:
                 name=person.name or person.username,
                 language=person.language,
                 letter=job.letter,
-                link=await self._link(job),
+                link=await self._link(job, origin.tenant),
                 key=origin.key,
             )
         except LetterUndeliverable:  # and trying again would not help
             logger.warning("%s can't be delivered to %s", job.letter, job.person_id, exc_info=True)
 
-    async def _link(self, job: SendLetter) -> str:
+    async def _link(self, job: SendLetter, tenant: str) -> str:
         if job.letter == "password_changed":
             return ""
-        token = await self._tokens.make(job.letter, job.person_id, TENANT)
+        token = await self._tokens.make(job.letter, job.person_id, tenant)
         return f"/{PAGES[job.letter]}#token={token}"

@@ -143,17 +143,17 @@ class Reactions:
         (event,) = await self._bus.opened([recorded(row)])
         jobs: list[Deferred] = []
         for number, reaction in enumerate(list(policy.react(event.event))):
-            origin = Origin(event.position, event.correlation_id, policy.name, number)
+            origin = Origin(event.position, event.tenant, event.correlation_id, policy.name, number)
             if isinstance(reaction, Job):
                 jobs.append((reaction, origin))
             else:
-                await self._issue(reaction, origin, event.tenant)
+                await self._issue(reaction, origin)
         return jobs
 
-    async def _issue(self, command: Command, origin: Origin, tenant: str) -> None:
+    async def _issue(self, command: Command, origin: Origin) -> None:
         envelope = Envelope(
             actor=SYSTEM,
-            tenant=tenant,
+            tenant=origin.tenant,
             command_id=f"policy:{origin.key}",
             correlation_id=origin.correlation_id,
             causation_id=str(origin.position),

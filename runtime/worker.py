@@ -101,7 +101,7 @@ def _register(app: App, ingest: ChapterIngest, post: Post) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
-        DiscardArchive: lambda job, _origin: ingest.discard(job),
+        DiscardArchive: ingest.discard,
         ReleasePages: lambda job, _origin: ingest.release(job),
         SendLetter: post.send,
     }

@@ -24,7 +24,9 @@ from msgspec.structs import replace
 from api.sessions import Session
 from api.tokens import Tokens
 from domain.people import Role
+from domain.tenancy import MAIN
 from ingest import samples
+from ingest.keys import tenant_key
 from runtime.accounts import add_account
 from runtime.mail.wordings import wording
 from runtime.onesite import PARTS
@@ -212,7 +214,7 @@ class Site:
     def archives(self, series: str) -> list[str]:
         """The keys of a series' archives in the blob store."""
         slug = self.get("moderator", f"/series/{series}")["slug"]
-        return list(self.store.keys(f"series/{slug}/"))
+        return list(self.store.keys(tenant_key(MAIN, f"series/{slug}/")))
 
     def begin(self, by: str, method: str, path: str, **headers: str) -> Request:
         """A request whose body is still to be sent."""

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from domain.tenancy import MAIN
 from ingest.keys import page_key
 from tests.database import Server
 from tests.processes import until
@@ -203,7 +204,7 @@ def test_a_chapter_is_taken_away_by_its_uploader_or_a_moderator(site: Site, by: 
     assert chapter not in {one["id"] for one in site.get("uploader", "/me/uploads")["results"]}
     refused(site.client("moderator").post(f"/chapters/{chapter}/approval"), 422, "chapter_deleted")
     name = page["url"].rpartition("/")[2]
-    until(lambda: not site.store.exists(page_key(name)))
+    until(lambda: not site.store.exists(page_key(MAIN, name)))
 
 
 def test_a_series_is_changed_by_its_creator_or_a_moderator(site: Site) -> None:

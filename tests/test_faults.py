@@ -17,8 +17,9 @@ from domain.catalogue import (
 )
 from domain.kernel import RECORDED_COLUMNS, Recorded, fold, recorded
 from domain.people import PersonBanned, Role
+from domain.tenancy import MAIN
 from ingest.blobs import DirectoryStore
-from ingest.keys import page_key
+from ingest.keys import page_key, tenant_key
 from projections.catalogue.rows import image_name, thumbnail_name
 from runtime.accounts import add_account
 from runtime.datafolder import DataFolder
@@ -204,15 +205,18 @@ def assert_the_blobs_are_those_that_are_needed(load: Load, record: Record) -> No
     pages: set[str] = set()
     for history in record.chapters().values():
         chapter = fold(Chapter(), [one.event for one in history])
-        known.add(chapter.archive)
+        archive = tenant_key(MAIN, chapter.archive)
+        known.add(archive)
         if chapter.deleted or chapter.status not in ("pending", "approved"):
             continue
         if chapter.status == "pending":
-            archives.add(chapter.archive)
+            archives.add(archive)
         for one in history:
             if isinstance(one.event, PagesRecorded):
                 for page in one.event.pages:
-                    pages |= {page_key(image_name(page)), page_key(thumbnail_name(page))}
+                    pages |= {
+                        page_key(MAIN, one) for one in (image_name(page), thumbnail_name(page))
+                    }
     assert record.blobs >= pages | archives
     # An archive is stored before its chapter is recorded; a kill in between leaves it behind.
     strays = record.blobs - pages - archives

@@ -20,6 +20,7 @@ from commands.catalogue import (
 from commands.kernel import Command, Origin
 from domain.catalogue import ChapterProcessed, ChapterRefused
 from domain.people import PersonBanned
+from domain.tenancy import MAIN
 from ingest import samples
 from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
 from ingest.chapters import ChapterIngest
@@ -40,7 +41,7 @@ def test_an_honest_archive_becomes_pages_that_wait_for_a_decision(place: Worksho
     with place.at_work():
         until(lambda: place.status(chapter) == "pending" and place.all_is_done())
     archives, pages = place.blobs()
-    assert archives == {place.chapter(chapter).archive}
+    assert archives == {place.archive(chapter)}
     assert len(pages) == 4
 
 
@@ -233,9 +234,8 @@ def examine(place: Workshop) -> Iterator[Callable[..., None]]:
             scratch = place.settings.scratch()
             references = BlobReferences(pool, store)
             ingest = ChapterIngest(place.bus, store, references, decoders, scratch)
-            archive = place.chapter(chapter).archive
-            job = ProcessArchive(chapter_id=chapter, archive=archive)
-            place.do(ingest.process(job, Origin(1, "of-the-test", f"of-{chapter}", 0)))
+            job = ProcessArchive(chapter_id=chapter, archive=place.chapter(chapter).archive)
+            place.do(ingest.process(job, Origin(1, MAIN, "of-the-test", f"of-{chapter}", 0)))
 
         yield examine
 
@@ -244,7 +244,7 @@ def clear(place: Workshop, chapter: str) -> None:
     """Do what the jobs after a decision do."""
     with ConnectionPool[Connection[TupleRow]](place.database.app, min_size=1, open=True) as pool:
         BlobReferences(pool, place.store).release(chapter)
-    place.store.delete(place.chapter(chapter).archive)
+    place.store.delete(place.archive(chapter))
 
 
 def test_a_chapter_deleted_while_it_is_examined_leaves_no_pages(
@@ -281,7 +281,7 @@ def test_a_job_taken_up_again_after_its_chapter_was_deleted_leaves_no_pages(
     chapter = place.upload(1, 2)
     examine(chapter)
     place.ask(DeleteChapter(chapter_id=chapter), by="ana")
-    place.store.delete(place.chapter(chapter).archive)
+    place.store.delete(place.archive(chapter))
     examine(chapter)
     assert place.blobs() == (set(), set())
 
@@ -293,7 +293,7 @@ def test_a_job_that_reads_otherwise_when_it_is_taken_up_again_reports_once(
     examine(chapter)
     other = tmp_path / "other.zip"
     other.write_bytes(samples.pack_archive([("1.jpg", picture(3))]))
-    place.store.put(place.chapter(chapter).archive, other, "application/zip")
+    place.store.put(place.archive(chapter), other, "application/zip")
     examine(chapter)
     assert place.status(chapter) == "pending"
     assert [processed.page_count for _, _, processed in place.events(ChapterProcessed)] == [2]
@@ -305,7 +305,7 @@ def test_a_job_taken_up_again_after_its_chapter_was_approved_changes_nothing(
     chapter = place.upload(1, 2)
     examine(chapter)
     place.ask(ApproveChapter(chapter_id=chapter), by="meder")
-    place.store.delete(place.chapter(chapter).archive)
+    place.store.delete(place.archive(chapter))
     examine(chapter)
     archives, pages = place.blobs()
     assert (archives, len(pages)) == (set(), 4)

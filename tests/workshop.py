@@ -23,8 +23,10 @@ from domain.catalogue import Chapter, archive_key
 from domain.kernel import RECORDED_COLUMNS, Event, recorded
 from domain.people import Role
 from domain.personal import LOAD_KEYS
+from domain.tenancy import MAIN
 from ingest import samples
 from ingest.blobs import DirectoryStore
+from ingest.keys import tenant_key
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
@@ -99,7 +101,8 @@ class Workshop:
         file = self._folder / f"{chapter}.zip"
         file.write_bytes(archive)
         number = float(next(self._numbers))
-        self.store.put(archive_key("one", None, number, chapter), file, "application/zip")
+        key = tenant_key(MAIN, archive_key("one", None, number, chapter))
+        self.store.put(key, file, "application/zip")
         return self.ask(
             UploadChapter(
                 chapter_id=chapter,
@@ -117,13 +120,17 @@ class Workshop:
         assert chapter is not None
         return chapter
 
+    def archive(self, chapter_id: str) -> str:
+        """The key that a chapter's archive is stored under."""
+        return tenant_key(MAIN, self.chapter(chapter_id).archive)
+
     def status(self, chapter_id: str) -> str:
         return self.chapter(chapter_id).status
 
     def blobs(self) -> tuple[set[str], set[str]]:
         """The archives and the pages that are stored."""
         keys = set(self.store.keys())
-        pages = {key for key in keys if key.startswith("pages/")}
+        pages = {key for key in keys if key.startswith("main/pages/")}
         return keys - pages, pages
 
     def query(self, statement: LiteralString, *values: object) -> Sequence[tuple[Any, ...]]:

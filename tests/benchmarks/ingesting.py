@@ -22,9 +22,11 @@ from commands.bus import Bus, Envelope
 from commands.catalogue import CreateSeries, ProcessArchive, ReleasePages, UploadChapter
 from commands.kernel import SYSTEM, Origin
 from domain.catalogue import Chapter
+from domain.tenancy import MAIN
 from ingest.blobs import DirectoryStore
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
+from ingest.keys import tenant_key
 from ingest.references import BlobReferences
 from ingest.samples import page
 from runtime.ids import new_id
@@ -104,13 +106,13 @@ async def _ingest(settings: Settings, archives: Sequence[Path]) -> float:
             chapter_id = (await bus.handle(upload, system)).id
             chapter = await bus.state(Chapter, chapter_id, system.tenant)
             assert chapter is not None
-            store.put(chapter.archive, archive, "application/zip")
+            store.put(tenant_key(MAIN, chapter.archive), archive, "application/zip")
             jobs.append(ProcessArchive(chapter_id=chapter_id, archive=chapter.archive))
         free = asyncio.Semaphore(AT_ONCE)
 
         async def process(job: ProcessArchive) -> None:
             async with free:
-                await ingest.process(job, Origin(0, new_id(), new_id(), 0))
+                await ingest.process(job, Origin(0, MAIN, new_id(), new_id(), 0))
 
         begun = time.perf_counter()
         await asyncio.gather(*map(process, jobs))
