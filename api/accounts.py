@@ -21,12 +21,13 @@ from commands.kernel import SYSTEM
 from commands.people import ConfirmEmail, Register, ReplacePassword, RequestPasswordReset
 from domain.kernel import Rejected
 from domain.people import Email, EndReason, Name, Tongue, Username, same_address
+from domain.tenancy import Registration
 from projections.kernel import API
 
 Token = Annotated[str, Meta(max_length=200)]
 
 
-class Registration(Struct, frozen=True, forbid_unknown_fields=True):
+class NewcomerAccount(Struct, frozen=True, forbid_unknown_fields=True):
     """An account to be made for oneself."""
 
     username: Username
@@ -65,16 +66,16 @@ class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
 @post(
     f"{API}/auth/register",
     status_code=202,
-    opt={"body": Registration, **WITHOUT_SESSION},
+    opt={"body": NewcomerAccount, **WITHOUT_SESSION},
     operation_id="register",
     summary="Make an account for oneself; a letter comes to its address, whoever has it already.",
     tags=["people"],
     responses=errors(400, 403, 409, 413, 415, 422, 503),
 )
-async def register(request: ApiRequest, data: JSONBody[Registration]) -> Response[None]:
+async def register(request: ApiRequest, data: JSONBody[NewcomerAccount]) -> Response[None]:
     """Nobody learns here whether an address has an account: its owner gets a letter either way."""
     site, tenant = site_of(request), tenant_of(request)
-    if site.registration == "closed":
+    if await _registration(site, tenant) != "open":
         raise Refusal(403, "registration_closed")
     command = Register(
         person_id=site.new_id(),
@@ -126,6 +127,12 @@ async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
     person_id = await _used(request, "confirm_email", data.token)
     envelope = by_nobody(tenant_of(request))
     await site_of(request).bus.handle(ConfirmEmail(person_id=person_id), envelope)
+
+
+async def _registration(site: Site, tenant_id: str) -> Registration:
+    """Who may make an account in an organisation: its own rule, or else the site's."""
+    tenant = await site.tenants.find(tenant_id)
+    return (tenant and tenant.registration) or site.registration
 
 
 async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:

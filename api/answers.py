@@ -23,22 +23,22 @@ class Answer(Struct, frozen=True):
 
 
 class AnswerCache:
-    """Answers to what anybody may ask, by address; the oldest make room."""
+    """Answers to what anybody may ask, by tenant and address; the oldest make room."""
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self._max_bytes = max_bytes
         self._bytes = 0
-        self._answers: OrderedDict[tuple[str, bytes], Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, str, bytes], Answer] = OrderedDict()
 
-    def get(self, path: str, query: bytes) -> Answer | None:
-        return self._answers.get((path, query))
+    def get(self, tenant: str, path: str, query: bytes) -> Answer | None:
+        return self._answers.get((tenant, path, query))
 
-    def put(self, path: str, query: bytes, answer: Answer) -> None:
-        before = self._answers.pop((path, query), None)
+    def put(self, tenant: str, path: str, query: bytes, answer: Answer) -> None:
+        before = self._answers.pop((tenant, path, query), None)
         self._bytes += _size(query, answer) - (_size(query, before) if before else 0)
-        self._answers[path, query] = answer
+        self._answers[tenant, path, query] = answer
         while self._bytes > self._max_bytes:
-            (_, oldest_query), oldest = self._answers.popitem(last=False)
+            (_, _, oldest_query), oldest = self._answers.popitem(last=False)
             self._bytes -= _size(oldest_query, oldest)
 
 

@@ -20,7 +20,7 @@ from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
 from api.problems import Problem, problem_of
 from commands.bus import Contended, KeyReused
-from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
+from commands.kernel import Banned, Deactivated, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
 from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
@@ -136,6 +136,8 @@ def refusal_of(error: Exception) -> Refusal | None:
         case Banned():
             ban = {"reason": error.ban.reason, "until": error.ban.until}
             return Refusal(403, "banned", details=ban)
+        case Deactivated():
+            return Refusal(403, "account_deactivated")
         case UnknownActor():
             return Refusal(401, "unknown_account")
         case KeyReused():

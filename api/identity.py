@@ -6,9 +6,9 @@ from api.browsers import refuse_forged
 from api.errors import AnyRequest, Refusal
 from api.requests import ApiRequest, read_parameters
 from api.site import Site, site_of
-from api.tenants import settle_tenant, tenant_of
+from api.tenants import settle_tenant
 from api.tokens import Identity
-from commands.kernel import check_standing
+from commands.kernel import check_standing, permissions_of
 from projections.kernel import Viewer
 
 WITHOUT_SESSION = {"without_session": True}
@@ -89,6 +89,9 @@ async def viewer_of(request: AnyRequest) -> Viewer:
     if identity is None:
         return Viewer()
     site = site_of(request)
-    person = await site.bus.person(identity.person_id, tenant_of(request))
+    tenant = await site.tenants.find(identity.tenant)
+    if tenant is None:
+        raise Refusal(401, "not_signed_in")
+    person = await site.bus.person(identity.person_id, identity.tenant)
     check_standing(person, site.clock())
-    return Viewer(identity.person_id, person.permissions)
+    return Viewer(identity.person_id, permissions_of(person, tenant))

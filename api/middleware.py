@@ -16,6 +16,7 @@ from api.answers import Answer
 from api.errors import Refusal, request_id
 from api.queries import headers, matches
 from api.site import Site
+from api.tenants import named_tenant
 
 MAX_UNREAD_BYTES = 64 * 1024 * 1024
 UNREAD_SECONDS = 5.0
@@ -122,7 +123,7 @@ def _remembered(scope: Scope) -> Answer | None:
         return None
     app: Litestar = scope["litestar_app"]
     site: Site = app.state["site"]
-    answer = site.answers.get(scope["path"], scope["query_string"])
+    answer = site.answers.get(named_tenant(scope), scope["path"], scope["query_string"])
     if answer is None or any(_is_personal(*field) for field in scope["headers"]):
         return None
     checkpoint = site.positions.current(answer.model)
@@ -156,7 +157,7 @@ def _packed(answer: Answer, scope: Scope) -> bytes:
         answer = replace(answer, packed=gzip.compress(answer.body, mtime=0))
         app: Litestar = scope["litestar_app"]
         site: Site = app.state["site"]
-        site.answers.put(scope["path"], scope["query_string"], answer)
+        site.answers.put(named_tenant(scope), scope["path"], scope["query_string"], answer)
     return answer.packed
 
 

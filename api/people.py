@@ -13,8 +13,8 @@ from api.site import site_of
 from api.tenants import tenant_of
 from commands.bus import NOTHING_APPENDED, KeyReused
 from commands.kernel import PermissionDenied
-from commands.people import CreateAccount
-from domain.people import Role, Username
+from commands.people import CreateAccount, Roles
+from domain.people import Username
 from projections.kernel import API
 
 Password = Annotated[str, Meta(min_length=10, max_length=200)]
@@ -25,7 +25,7 @@ class NewAccount(Struct, frozen=True, forbid_unknown_fields=True):
 
     username: Username
     password: Password
-    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=5)]
+    roles: Roles
 
 
 class Account(Struct, frozen=True):
@@ -33,7 +33,7 @@ class Account(Struct, frozen=True):
 
     id: str
     username: str
-    roles: tuple[Role, ...]
+    roles: tuple[str, ...]
     permissions: list[str]
     email: str
     email_confirmed: bool

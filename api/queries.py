@@ -100,7 +100,7 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
         return fresh(await _ask(request, query, viewer), etag, private=True)
     body = await _ask_shared(request, spec.model, checkpoint, query)
     kept = Answer(spec.model, checkpoint.changed, body, etag)
-    site.answers.put(request.scope["path"], request.scope["query_string"], kept)
+    site.answers.put(tenant_of(request), request.scope["path"], request.scope["query_string"], kept)
     return fresh(body, etag, private=False)
 
 
@@ -136,7 +136,8 @@ async def _ask_shared(
 
 
 def _address(request: AnyRequest) -> bytes:
-    return request.scope["path"].encode() + b"?" + request.scope["query_string"]
+    scope = request.scope
+    return f"{tenant_of(request)} {scope['path']}?".encode() + scope["query_string"]
 
 
 async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from litestar.connection import ASGIConnection
 from msgspec import Struct
@@ -16,13 +16,12 @@ from api.passwords import Passwords
 from api.positions import Positions
 from api.sessions import Sessions
 from api.shared import SharedAnswers
+from api.tenancy import Tenants
 from api.tokens import Tokens
 from commands.bus import Bus
 from commands.connections import TenantPool
+from domain.tenancy import Registration
 from ingest.blobs import BlobStore
-
-Registration = Literal["open", "closed"]
-"""Who may make an account: anybody, or only an administrator for others."""
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -38,6 +37,7 @@ class Site(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     cookies: BrowserCookies
     one_time: OneTimeTokens
+    tenants: Tenants
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords

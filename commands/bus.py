@@ -17,6 +17,7 @@ from commands.kernel import (
     Command,
     CommandSpec,
     Context,
+    Deactivated,
     Loaded,
     NotFound,
     PermissionDenied,
@@ -40,6 +41,7 @@ from commands.log import (
 from commands.vault import KeyDestroyed, Vault
 from domain.kernel import Event, Recorded, Rejected, State, category, encode, event_name
 from domain.people import Person
+from domain.tenancy import MAIN, Tenant
 
 ATTEMPTS = 100
 """How often a command decides anew when the streams that it reads keep moving."""
@@ -63,6 +65,7 @@ class Contended(Exception):
 NOTHING_APPENDED = (
     Banned,
     Contended,
+    Deactivated,
     EventTooLarge,
     KeyDestroyed,
     KeyReused,
@@ -78,7 +81,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """Who sends a command, and what it belongs to; `command_id` is the idempotency key."""
 
     actor: str
-    tenant: str = "main"
+    tenant: str = MAIN
     command_id: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
@@ -120,9 +123,8 @@ class Bus:
     async def handle(self, command: Command, envelope: Envelope) -> Outcome:
         """Decide a command and append its events.
 
-        Raises Rejected, NotFound, PermissionDenied, Banned, UnknownActor, KeyReused, Contended,
-        EventTooLarge, KeyDestroyed,
-        LogUnavailable.
+        Raises Rejected, NotFound, PermissionDenied, Banned, Deactivated, UnknownActor, KeyReused,
+        Contended, EventTooLarge, KeyDestroyed, LogUnavailable.
         """
         spec = COMMANDS[type(command)]
         if spec.new_id and not getattr(command, spec.new_id):
@@ -132,7 +134,7 @@ class Bus:
             fresh = attempt > 0
             try:
                 decision = await self._decide(spec, command, envelope, fresh=fresh)
-            except (Banned, NotFound, PermissionDenied, UnknownActor):
+            except (Banned, Deactivated, NotFound, PermissionDenied, UnknownActor):
                 if fresh:
                     raise
                 continue
@@ -173,21 +175,29 @@ class Bus:
         self, spec: CommandSpec, command: Command, envelope: Envelope, *, fresh: bool
     ) -> "_Decision":
         at = self._clock()
-        read: list[Loaded] = []
+        loaded = await self._states.load(envelope.tenant, Tenant, envelope.tenant, fresh=fresh)
+        tenant = cast("Tenant", loaded.state)
+        read = [loaded]
         permissions: frozenset[str] = frozenset()
         if envelope.actor != SYSTEM:
             account = await self._states.load(envelope.tenant, Person, envelope.actor, fresh=fresh)
-            permissions = authorize(spec, cast("Person", account.state), at)
+            permissions = authorize(spec, cast("Person", account.state), tenant, at)
             read.append(account)
         declared: dict[str, Loaded] = {}
         for name, state in spec.reads.items():
-            key = key_of(name, command, envelope.actor, declared)
+            key = key_of(name, command, envelope.actor, envelope.tenant, declared)
             declared[name] = (
                 Loaded(self._vault.stream_of(state, key), state())
                 if name == spec.new_id
                 else await self._states.load(envelope.tenant, state, key, fresh=fresh)
             )
-        ctx = Context(actor=envelope.actor, at=at, permissions=permissions)
+        ctx = Context(
+            actor=envelope.actor,
+            at=at,
+            permissions=permissions,
+            tenant_id=envelope.tenant,
+            tenant=tenant,
+        )
         read.extend(declared.values())
         new_id = getattr(command, spec.new_id) if spec.new_id else ""
         try:

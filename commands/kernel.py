@@ -18,6 +18,7 @@ from msgspec import Struct, StructMeta, field
 
 from domain.kernel import Event, RegistryError, State, category, context_of
 from domain.people import Ban, Person
+from domain.tenancy import MAIN, Tenant
 
 Method = Literal["POST", "PUT", "PATCH", "DELETE"]
 
@@ -30,14 +31,19 @@ SYSTEM = "system"
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """Who asks, when, and what else they may do."""
+    """Who asks, when, in which organisation, and what else they may do there."""
 
     actor: str
     at: datetime
     permissions: frozenset[str] = frozenset()
+    tenant_id: str = MAIN
+    tenant: Tenant = Tenant()
 
     def may(self, permission: str) -> bool:
-        return self.actor == SYSTEM or permission in self.permissions
+        return self.holds(frozenset({permission}))
+
+    def holds(self, permissions: frozenset[str]) -> bool:
+        return self.actor == SYSTEM or permissions <= self.permissions
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(field,))
@@ -122,8 +128,8 @@ def command(
     """Declare a command: its route, its permission, and the states that it reads.
 
     `needs` is the permission; None asks only for an account in good standing. A keyword in
-    `reads` names where the id comes from: a field of the command, `actor`, or a field of a
-    state named before it. A command without a route can be issued by policies and jobs only.
+    `reads` names where the id comes from: a field of the command, `actor`, `tenant`, or a field
+    of a state named before it. A command without a route can be issued by policies and jobs only.
     """
     routes: dict[Method, str] = {"POST": post, "PUT": put, "PATCH": patch, "DELETE": delete}
 
@@ -230,14 +236,20 @@ class Banned(Exception):
         self.ban = ban
 
 
+class Deactivated(Exception):
+    """The actor's account was switched off."""
+
+
 class UnknownActor(Exception):
     """The actor has no account."""
 
 
-def key_of(name: str, command: Command, actor: str, read: Mapping[str, Loaded]) -> str:
-    """The id that a read refers to: the actor's, the command's, or a state's read before."""
-    if name == "actor":
-        return actor
+def key_of(
+    name: str, command: Command, actor: str, tenant_id: str, read: Mapping[str, Loaded]
+) -> str:
+    """The id that a read refers to: who asks and where, the command's, or a state's read before."""
+    if name in ("actor", "tenant"):
+        return actor if name == "actor" else tenant_id
     for source in (command, *(loaded.state for loaded in read.values())):
         value = getattr(source, name, None)
         if isinstance(value, str):
@@ -245,13 +257,19 @@ def key_of(name: str, command: Command, actor: str, read: Mapping[str, Loaded]) 
     raise RegistryError(f"{type(command).__name__} has no {name} to read by")
 
 
-def authorize(spec: CommandSpec, person: Person, at: datetime) -> frozenset[str]:
+def permissions_of(person: Person, tenant: Tenant) -> frozenset[str]:
+    """What a person may do in an organisation: by each of their roles, and beside them."""
+    return person.permissions.union(*(tenant.granted(role) for role in person.roles))
+
+
+def authorize(spec: CommandSpec, person: Person, tenant: Tenant, at: datetime) -> frozenset[str]:
     """The permissions of an account in good standing that may issue this command.
 
-    Raises UnknownActor, Banned, PermissionDenied.
+    Raises NotFound, UnknownActor, Deactivated, Banned, PermissionDenied.
     """
+    check_open(tenant)
     check_standing(person, at)
-    permissions = person.permissions
+    permissions = permissions_of(person, tenant)
     if spec.method is None and spec.needs is None:
         raise PermissionDenied(SYSTEM)
     if spec.needs is not None and spec.needs not in permissions:
@@ -259,10 +277,18 @@ def authorize(spec: CommandSpec, person: Person, at: datetime) -> frozenset[str]
     return permissions
 
 
+def check_open(tenant: Tenant) -> None:
+    """Refuse an organisation that was closed."""
+    if tenant.closed:
+        raise NotFound(category(Tenant))
+
+
 def check_standing(person: Person, at: datetime) -> None:
-    """Refuse an account that does not exist or is banned."""
+    """Refuse an account that does not exist, was switched off, or is banned."""
     if not person.username:
         raise UnknownActor
+    if not person.active:
+        raise Deactivated
     if person.ban is not None and person.is_banned(at):
         raise Banned(person.ban)
 

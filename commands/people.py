@@ -18,6 +18,7 @@ from commands.kernel import (
     job,
     policy,
 )
+from commands.tenancy import joined
 from domain.catalogue import ChapterRefused, Reason
 from domain.kernel import Event, require
 from domain.people import (
@@ -35,7 +36,6 @@ from domain.people import (
     PersonBanned,
     PersonUnbanned,
     ProfileRevised,
-    Role,
     Session,
     SessionEnded,
     SessionKind,
@@ -45,27 +45,32 @@ from domain.people import (
     UsernameClaim,
     UsernameClaimed,
 )
+from domain.tenancy import ADMINISTRATOR, Members, RoleName
+
+Roles = Annotated[tuple[RoleName, ...], Meta(min_length=1, max_length=10)]
 
 
-@command(needs="people.create", username=UsernameClaim, person_id=Person)
+@command(needs="people.create", username=UsernameClaim, person_id=Person, tenant=Members)
 class CreateAccount(Command):
     """Create an account; its password is kept outside the log."""
 
     person_id: NewId = ""
     username: Username
-    roles: Annotated[tuple[Role, ...], Meta(min_length=1, max_length=5)]
+    roles: Roles
 
-    def decide(self, claim: UsernameClaim, person: Person, ctx: Context) -> Iterator[Event]:
+    def decide(
+        self, claim: UsernameClaim, person: Person, members: Members, ctx: Context
+    ) -> Iterator[Event]:
         if claim.person_id == self.person_id:
             return
         require(not claim.person_id, "username_taken")
+        roles = grantable(self.roles, ctx)
         yield UsernameClaimed(username=self.username, person_id=self.person_id)
-        yield AccountCreated(
-            person_id=self.person_id, username=self.username, roles=tuple(dict.fromkeys(self.roles))
-        )
+        yield AccountCreated(person_id=self.person_id, username=self.username, roles=roles)
+        yield from joined(self.person_id, roles, members, ctx)
 
 
-@command(username=UsernameClaim, email=EmailClaim, person_id=Person)
+@command(username=UsernameClaim, email=EmailClaim, person_id=Person, tenant=Members)
 class Register(Command):
     """Make an account for oneself; everybody begins as a reader."""
 
@@ -76,7 +81,12 @@ class Register(Command):
     language: Tongue = "en"
 
     def decide(
-        self, name: UsernameClaim, address: EmailClaim, person: Person, ctx: Context
+        self,
+        name: UsernameClaim,
+        address: EmailClaim,
+        person: Person,
+        members: Members,
+        ctx: Context,
     ) -> Iterator[Event]:
         require(not name.person_id, "username_taken")
         require(not address.person_id, "email_taken")
@@ -85,6 +95,15 @@ class Register(Command):
         yield AccountCreated(person_id=self.person_id, username=self.username, roles=("reader",))
         yield ProfileRevised(person_id=self.person_id, name=self.name, language=self.language)
         yield EmailAdded(person_id=self.person_id, email=self.email)
+        yield from joined(self.person_id, ("reader",), members, ctx)
+
+
+def grantable(roles: tuple[str, ...], ctx: Context) -> tuple[str, ...]:
+    """Roles that there are, each once, and that grant nothing which whoever asks does not hold."""
+    for role in roles:
+        require(ctx.tenant.has_role(role), "role_unknown", role=role)
+        require(ctx.holds(ctx.tenant.granted(role)), "beyond_you")
+    return tuple(dict.fromkeys(roles))
 
 
 @command(person_id=Person)
@@ -134,7 +153,7 @@ class BanPerson(Command):
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
         require(self.person_id != ctx.actor, "own_ban")
         require(
-            "people.create" not in person.permissions or ctx.may("people.create"),
+            ADMINISTRATOR not in person.roles or ctx.may("people.administer"),
             "administrator_protected",
         )
         require(self.until is None or self.until > ctx.at, "until_in_the_past")

@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from domain.kernel import Event, State
 from domain.personal import Personal
 
-Role = Literal["reader", "uploader", "moderator", "auditor", "administrator"]
 Username = Annotated[
     str,
     Meta(
@@ -30,28 +29,32 @@ Name = Annotated[str, Meta(max_length=120, pattern=r"^[^\r\n]*$(?![\r\n])")]
 Tongue = Literal["en", "ky", "ar", "so"]
 """A language in which the site speaks."""
 
-_READER: frozenset[str] = frozenset()
-_UPLOADER = _READER | {"catalogue.create", "catalogue.upload"}
-_MODERATOR = _UPLOADER | {"catalogue.approve", "catalogue.publish", "moderation.read", "people.ban"}
-_AUDITOR = _READER | {"audit.read"}
-
-ROLES: dict[Role, frozenset[str]] = {
-    "reader": _READER,
-    "uploader": _UPLOADER,
-    "moderator": _MODERATOR,
-    "auditor": _AUDITOR,
-    "administrator": _MODERATOR | _AUDITOR | {"people.create"},
-}
-"""The permissions that each role grants."""
-
-
 AboutPerson = Annotated[str, Personal("person_id")]
 
 
 class AccountCreated(Event):
     person_id: str
     username: AboutPerson
-    roles: tuple[Role, ...]
+    roles: tuple[str, ...]
+
+
+class RolesAssigned(Event):
+    """From now on a person has these roles, and beside them these permissions."""
+
+    person_id: str
+    roles: tuple[str, ...]
+    permissions: tuple[str, ...] = ()
+    reason: str = ""
+
+
+class AccountDeactivated(Event):
+    person_id: str
+    reason: str = ""
+
+
+class AccountActivated(Event):
+    person_id: str
+    reason: str = ""
 
 
 class EmailAdded(Event):
@@ -141,6 +144,9 @@ class Person(State):
 
     folds = (
         AccountCreated,
+        RolesAssigned,
+        AccountDeactivated,
+        AccountActivated,
         EmailAdded,
         EmailConfirmed,
         ProfileRevised,
@@ -152,7 +158,10 @@ class Person(State):
     )
 
     username: str = ""
-    roles: tuple[Role, ...] = ()
+    roles: tuple[str, ...] = ()
+    permissions: frozenset[str] = frozenset()
+    """What was granted beside the roles."""
+    active: bool = True
     email: str = ""
     email_confirmed: bool = False
     name: str = ""
@@ -167,6 +176,11 @@ class Person(State):
         match event:
             case AccountCreated():
                 return replace(self, username=event.username, roles=event.roles)
+            case RolesAssigned():
+                beside = frozenset(event.permissions)
+                return replace(self, roles=event.roles, permissions=beside)
+            case AccountDeactivated() | AccountActivated():
+                return replace(self, active=isinstance(event, AccountActivated))
             case EmailAdded():
                 return replace(self, email=event.email, email_confirmed=False)
             case EmailConfirmed():
@@ -183,10 +197,6 @@ class Person(State):
                 return replace(self, reset_requests=self.reset_requests + 1)
             case _:
                 return self
-
-    @property
-    def permissions(self) -> frozenset[str]:
-        return frozenset[str]().union(*(ROLES[role] for role in self.roles))
 
     def is_banned(self, at: datetime) -> bool:
         return self.ban is not None and (self.ban.until is None or at < self.ban.until)

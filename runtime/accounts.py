@@ -4,14 +4,13 @@ from api.passwords import Passwords
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM
 from commands.people import CreateAccount
-from domain.people import Role
 from runtime.ids import new_id
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
 
 
 async def add_account(
-    settings: Settings, username: str, password: str, roles: tuple[Role, ...]
+    settings: Settings, username: str, password: str, roles: tuple[str, ...]
 ) -> str:
     """Make an account and return its id; raises Rejected when the name is taken."""
     command = CreateAccount(person_id=new_id(), username=username, roles=roles)

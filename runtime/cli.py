@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import get_args
 
 import click
 import psycopg
@@ -17,11 +16,11 @@ from api.errors import refusal_of
 from api.messages import message
 from api.people import Password
 from commands.bus import Contended, KeyReused
-from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
+from commands.kernel import Banned, Deactivated, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogUnavailable
 from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
-from domain.people import Role, Username
+from domain.people import Username
 from domain.personal import MasterKeyWrong
 from runtime.accounts import add_account
 from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_data_folder
@@ -43,6 +42,7 @@ EXPECTED = (
     Contended,
     DataFolderInUse,
     DataFolderUnreachable,
+    Deactivated,
     EventTooLarge,
     KeyDestroyed,
     KeyReused,
@@ -150,10 +150,10 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", "roles", multiple=True, required=True, type=click.Choice(get_args(Role)))
+@click.option("--role", "roles", multiple=True, required=True, help="Such as administrator.")
 @click.option("--password-stdin", is_flag=True, required=True, help="Read the password there.")
 @data_option
-def user_add(name: str, roles: tuple[Role, ...], password_stdin: bool, data: Path | None) -> None:
+def user_add(name: str, roles: tuple[str, ...], password_stdin: bool, data: Path | None) -> None:
     """Make an account."""
     password = convert(sys.stdin.readline().rstrip("\n"), Password)
     username = convert(name, Username)

@@ -9,9 +9,11 @@ from projections.kernel import MODELS, QUERIES
 CONTEXTS = (
     "commands.catalogue",
     "commands.people",
+    "commands.tenancy",
     "projections.audit",
     "projections.catalogue",
     "projections.moderation",
+    "projections.tenancy",
 )
 for context in CONTEXTS:
     import_module(context)

@@ -14,7 +14,8 @@ from msgspec import Struct
 from api.guards import Doors, origins
 from api.limits import OFF, policies
 from api.proxies import networks
-from api.site import Registration
+from api.tenants import domain_name
+from domain.tenancy import Registration
 from runtime.mail.addresses import AddressInvalid, mail_server, public_url, sender
 
 PREFIX = "IMPRIMATUR_"
@@ -71,6 +72,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     mail_dir: str = ""
     mail_from: str = ""
     public_url: str = ""
+    domain: str = ""
     rate_limits: str = ""
     trusted_proxies: str = ""
     cors_origins: str = ""
@@ -183,6 +185,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         raise SettingInvalid(f"{variable('registration')} is no rule: {settings.registration}")
     _check("rate_limits", policies, "" if settings.rate_limits == OFF else settings.rate_limits)
     _check("cors_origins", origins, settings.cors_origins)
+    _check("domain", domain_name, settings.domain)
     _check("trusted_proxies", networks, settings.trusted_proxies)
     _check_addresses(settings)
     if settings.is_plain and not _is_loopback(urlsplit(settings.public_url).hostname or ""):

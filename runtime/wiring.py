@@ -15,6 +15,7 @@ from api.revocations import Revocations
 from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
+from api.tenancy import Tenants
 from api.tokens import Tokens
 from commands.bus import Bus
 from commands.connections import TenantPool
@@ -93,6 +94,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             yield Site(
                 bus=bus,
                 pool=pool,
+                tenants=Tenants(bus, positions),
+                domain=settings.domain,
                 positions=positions,
                 answers=AnswerCache(),
                 shared=shared,

@@ -16,6 +16,7 @@ from domain.catalogue import (
 )
 from domain.kernel import Event
 from domain.people import PersonBanned
+from domain.tenancy import RoleDefined, TenantOpened
 
 ARCHIVE = "series/the-lamp/0/1/c1.zip"
 
@@ -72,6 +73,10 @@ refused = ChapterRefused(
 approved = ChapterApproved(chapter_id="c1", archive=ARCHIVE)
 rejected = ChapterRejected(chapter_id="c1", archive=ARCHIVE, reason="blurred")
 deleted = ChapterDeleted(chapter_id="c1", archive=ARCHIVE)
+
+
+opened = TenantOpened(tenant_id="school", name="A School", plan="basic")
+role_defined = RoleDefined(tenant_id="school", role="uploader", permissions=())
 
 
 def banned(person: str = "ana") -> PersonBanned:

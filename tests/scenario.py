@@ -22,6 +22,7 @@ from api.positions import Positions
 from api.revocations import Revocations
 from api.sessions import Lifetimes, Sessions
 from api.site import Site
+from api.tenancy import Tenants
 from api.tokens import Tokens
 from commands.bus import Bus, Envelope, written_as
 from commands.kernel import (
@@ -44,7 +45,8 @@ from domain.kernel import (
     stream_of,
     stream_of_event,
 )
-from domain.people import AccountCreated, Person, Role
+from domain.people import AccountCreated, Person
+from domain.tenancy import MAIN, Tenant, TenantOpened
 from ingest.blobs import DirectoryStore
 from runtime.registry import COMMANDS
 from runtime.settings import Settings
@@ -59,7 +61,7 @@ NEW = "new-1"
 
 LIFETIMES = Lifetimes(idle=3_600, absolute=3_600, access=600)
 
-PEOPLE: Mapping[str, Role] = {
+PEOPLE: Mapping[str, str] = {
     "ana": "uploader",
     "ben": "uploader",
     "meder": "moderator",
@@ -138,13 +140,18 @@ class PureLevel:
         spec = COMMANDS[type(command)]
         try:
             permissions: frozenset[str] = frozenset()
+            tenant_id = next((e.tenant_id for e in given if isinstance(e, TenantOpened)), MAIN)
+            tenant = fold(Tenant(), _of(given, stream_of(Tenant, tenant_id)))
             if by != SYSTEM:
                 person = fold(Person(), _of(given, stream_of(Person, by)))
-                permissions = authorize(spec, person, AT)
+                permissions = authorize(spec, person, tenant, AT)
             read: dict[str, Loaded] = {}
             for name, state in spec.reads.items():
-                read[name] = _load(given, state, key_of(name, command, by, read))
-            events = decide(command, read, Context(actor=by, at=AT, permissions=permissions))
+                read[name] = _load(given, state, key_of(name, command, by, tenant_id, read))
+            ctx = Context(
+                actor=by, at=AT, permissions=permissions, tenant_id=tenant_id, tenant=tenant
+            )
+            events = decide(command, read, ctx)
         except Exception as error:
             refusal = refusal_of(error)
             if refusal is None:
@@ -214,10 +221,12 @@ class HttpLevel(LogLevel):
         sessions = Sessions(pool, Revocations(self._database.app, 0), LIFETIMES)
         session, _ = await sessions.open("session", by, "main", "token")
         stack.callback(passwords.close)
+        positions = Positions(self._database.app)
         site = Site(
             bus=bus,
             pool=pool,
-            positions=Positions(self._database.app),
+            positions=positions,
+            tenants=Tenants(bus, positions),
             answers=AnswerCache(),
             tokens=tokens,
             sessions=sessions,

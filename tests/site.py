@@ -23,7 +23,6 @@ from msgspec.structs import replace
 
 from api.sessions import Session
 from api.tokens import Tokens
-from domain.people import Role
 from domain.tenancy import MAIN
 from ingest import samples
 from ingest.keys import tenant_key
@@ -40,7 +39,7 @@ API = "/api/v1"
 PASSWORD = "a password of the tests"
 SECRET = "a secret of thirty-two bytes at least"
 
-CAST: dict[str, Role] = {
+CAST: dict[str, str] = {
     "reader": "reader",
     "uploader": "uploader",
     "other": "uploader",
@@ -120,7 +119,7 @@ class Site:
         """The client of somebody who is here, or of nobody in particular: `anonymous`."""
         return self.anonymous if name == "anonymous" else self._people[name].client
 
-    def newcomer(self, *roles: Role) -> Person:
+    def newcomer(self, *roles: str) -> Person:
         """Somebody who was never here before."""
         username = f"{roles[0]}-{next(self._numbers)}"
         self._people[username] = self._make_account(username, roles)
@@ -242,13 +241,13 @@ class Site:
         self._stack.callback(supervisor.stop)
         supervisor.start()
         until(lambda: _is_ready(self.anonymous))
-        role: Role = "administrator"
+        role: str = "administrator"
         asyncio.run(add_account(self.settings, role, PASSWORD, (role,)))
         self._people[role] = self._sign_in(role)
         for name in CAST.keys() - {role}:
             self._people[name] = self._make_account(name, (CAST[name],))
 
-    def _make_account(self, username: str, roles: tuple[Role, ...]) -> Person:
+    def _make_account(self, username: str, roles: tuple[str, ...]) -> Person:
         account = {"username": username, "password": PASSWORD, "roles": roles}
         self.ask("administrator", "POST", "/people", **account)
         return self._sign_in(username)

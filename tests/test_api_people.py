@@ -12,7 +12,7 @@ import jwt
 import pytest
 
 from api.tokens import Tokens
-from domain.people import ROLES, Role
+from domain.tenancy import ROLES
 from ingest import samples
 from tests.processes import until
 from tests.site import PASSWORD, SECRET, Person, Site, access_token, good, new_series, refused
@@ -155,8 +155,7 @@ def test_only_an_administrator_makes_accounts(site: Site) -> None:
         {"password": "x" * 201},
         {"password": None},
         {"roles": []},
-        {"roles": ["emperor"]},
-        {"roles": ["reader"] * 6},
+        {"roles": ["reader"] * 11},
         {"roles": "reader"},
         {"admin": True},
     ],
@@ -301,7 +300,7 @@ def test_a_hostile_archive_bans_its_uploader_and_a_malformed_one_does_not(site: 
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_each_role_may_what_it_may_and_nothing_else(site: Site, role: Role) -> None:
+def test_each_role_may_what_it_may_and_nothing_else(site: Site, role: str) -> None:
     person = site.newcomer(role)
     series = site.series(published=False)
     asked = {
@@ -311,6 +310,9 @@ def test_each_role_may_what_it_may_and_nothing_else(site: Site, role: Role) -> N
         "catalogue.approve": person.client.post("/chapters/none/approval"),
         "moderation.read": person.client.get("/moderation/queue"),
         "people.ban": person.client.post("/people/none/ban", json={"reason": "None."}),
+        "people.read": person.client.get("/people?search=a"),
+        "people.administer": person.client.get("/admin/roles"),
+        "tenancy.administer": person.client.patch("/tenant", json={"name": "One"}),
         "people.create": person.client.post("/people", json=new_account(role)),
         "audit.read": person.client.get("/audit/events?limit=1"),
     }

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from commands.kernel import SYSTEM, Command
 from domain.kernel import Event, stream_of_event
-from domain.people import ROLES, SessionStarted
+from domain.people import SessionStarted
+from domain.tenancy import ROLES
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
 from tests.scenario import NEW, PEOPLE, Given, PureLevel
@@ -19,7 +20,14 @@ IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": 
 COUNTED = {"passwords": 0, "requests": 0}
 """What commands say came before them."""
 
-KNOWN = {**IDS, **COUNTED}
+NAMED: dict[str, object] = {
+    "role": "uploader",
+    "roles": ("uploader",),
+    "permissions": ("catalogue.create",),
+}
+"""What there is in every organisation."""
+
+KNOWN = {**IDS, **COUNTED, **NAMED}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -32,6 +40,8 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.rejected),
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
+    (histories.opened,),
+    (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
 ]
 """Every state that a rule asks about."""

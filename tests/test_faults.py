@@ -16,7 +16,7 @@ from domain.catalogue import (
     PagesRecorded,
 )
 from domain.kernel import RECORDED_COLUMNS, Recorded, fold, recorded
-from domain.people import PersonBanned, Role
+from domain.people import PersonBanned
 from domain.tenancy import MAIN
 from ingest.blobs import DirectoryStore
 from ingest.keys import page_key, tenant_key
@@ -35,7 +35,7 @@ PASSWORD = "a password of the tests"
 
 PARTS = ("api", "projector", "worker", "postgres", "everything")
 
-PEOPLE: dict[str, Role] = {
+PEOPLE: dict[str, str] = {
     "ulan": "uploader",
     "meder": "moderator",
     "worker-attacker": "uploader",

@@ -27,6 +27,7 @@ from domain.people import (
     SessionStarted,
     UsernameClaimed,
 )
+from domain.tenancy import MAIN, MemberJoined
 from tests.histories import banned
 from tests.scenario import AT, NEW, GivenEvents
 
@@ -45,6 +46,7 @@ def test_an_account_claims_its_name(given: GivenEvents) -> None:
     given().when(CREATE, by=SYSTEM).then(
         UsernameClaimed(username="dina", person_id=NEW),
         AccountCreated(person_id=NEW, username="dina", roles=("uploader",)),
+        MemberJoined(tenant_id=MAIN, person_id=NEW),
     )
 
 
@@ -123,6 +125,7 @@ def test_who_registers_claims_a_name_and_an_address(given: GivenEvents) -> None:
         AccountCreated(person_id=NEW, username="dina", roles=("reader",)),
         ProfileRevised(person_id=NEW, name="Dina", language="ky"),
         EmailAdded(person_id=NEW, email="dina@example.org"),
+        MemberJoined(tenant_id=MAIN, person_id=NEW),
     )
 
 

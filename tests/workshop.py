@@ -21,7 +21,6 @@ from commands.people import CreateAccount
 from commands.vault import KeyRing
 from domain.catalogue import Chapter, archive_key
 from domain.kernel import RECORDED_COLUMNS, Event, recorded
-from domain.people import Role
 from domain.personal import LOAD_KEYS
 from domain.tenancy import MAIN
 from ingest import samples
@@ -36,7 +35,7 @@ from tests.drawings import picture
 
 T = TypeVar("T")
 
-PEOPLE: dict[str, Role] = {"ana": "uploader", "meder": "moderator"}
+PEOPLE: dict[str, str] = {"ana": "uploader", "meder": "moderator"}
 
 
 class Workshop:
