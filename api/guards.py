@@ -118,7 +118,9 @@ def _asking(scope: Scope) -> str:
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     _, _, token = header.decode("latin-1").partition(" ")
     identity = _site(scope).tokens.identity(token.strip()) if token else None
-    return identity.person_id if identity else client_of(scope)
+    if identity is None:
+        return f"{named_tenant(scope)}/{client_of(scope)}"
+    return f"{identity.tenant}/{identity.person_id}"
 
 
 async def hold_back(request: ApiRequest) -> None:

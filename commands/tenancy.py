@@ -5,7 +5,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
-from commands.kernel import Command, Context, command
+from commands.kernel import Command, Context, Job, command, job, policy
 from domain.catalogue import Reason
 from domain.kernel import Event, require
 from domain.tenancy import (
@@ -121,6 +121,17 @@ class RemoveRole(Command):
         require(ctx.holds(ctx.tenant.granted(self.role)), "beyond_you")
         if self.role in ctx.tenant.roles:
             yield RoleRemoved(tenant_id=ctx.tenant_id, role=self.role, reason=self.reason or "")
+
+
+@job
+class DiscardTenant(Job):
+    """End the sessions of a closed organisation, and delete its files."""
+
+
+@policy(TenantClosed)
+def discard_tenant(event: TenantClosed) -> Iterator[Job]:
+    """Of what was closed for good only the record stays."""
+    yield DiscardTenant()
 
 
 def joined(

@@ -16,7 +16,6 @@ from commands.catalogue import (
 )
 from commands.kernel import SYSTEM, Command, Origin
 from domain.catalogue import Chapter, Page
-from domain.tenancy import MAIN
 from ingest.archive import ArchiveRefused, PreparedChapter, PreparedPage, prepare_chapter
 from ingest.blobs import BlobNotFound, BlobStore
 from ingest.images import DecoderPool
@@ -25,7 +24,7 @@ from ingest.references import BlobReferences, StoredFile
 from ingest.refusal import bounded
 from ingest.scratch import ABANDONED_SECONDS
 
-ARCHIVES = tenant_key(MAIN, "series/")
+ARCHIVES = "series/"
 PREFIX = "chapter-"
 
 MAX_NAME = 120
@@ -83,15 +82,16 @@ class ChapterIngest:
         await self._report(_pages(job.chapter_id, prepared), origin)
         await self._let_go_if_unwanted(job.chapter_id, origin.tenant)
 
-    async def sweep(self, now: float) -> None:
-        """Delete archives that no chapter came of; `now` in seconds since the epoch.
+    async def sweep(self, tenant: str, now: float) -> None:
+        """Delete a tenant's archives that no chapter came of; `now` in seconds since the epoch.
 
         An upload that is cut off between storing its archive and recording it leaves one.
         """
-        for key in await asyncio.to_thread(lambda: list(self._store.keys(ARCHIVES))):
+        prefix = tenant_key(tenant, ARCHIVES)
+        for key in await asyncio.to_thread(lambda: list(self._store.keys(prefix))):
             chapter_id = PurePosixPath(key).stem
             abandoned = now - made_at(chapter_id) > ABANDONED_SECONDS
-            if abandoned and await self._bus.state(Chapter, chapter_id, MAIN) is None:
+            if abandoned and await self._bus.state(Chapter, chapter_id, tenant) is None:
                 await self._delete(key)
 
     async def discard(self, job: DiscardArchive, origin: Origin) -> None:

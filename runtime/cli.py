@@ -22,6 +22,7 @@ from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
 from domain.people import Username
 from domain.personal import MasterKeyWrong
+from domain.tenancy import MAIN
 from runtime.accounts import add_account
 from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_data_folder
 from runtime.demo import run_demo
@@ -36,6 +37,7 @@ from runtime.policies import read_policies, retry_policies
 from runtime.processes import run_api, run_projector, run_worker_process
 from runtime.readmodels import read_status, retry_dead_letters
 from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
+from runtime.tenants_command import tenant_group
 
 EXPECTED = (
     Banned,
@@ -69,6 +71,10 @@ data_option = click.option(
     "--data",
     type=click.Path(path_type=Path, file_okay=False),
     help="The folder of an embedded site.",
+)
+
+tenant_option = click.option(
+    "--tenant", default=MAIN, show_default=True, help="The organisation, by its subdomain."
 )
 
 
@@ -152,12 +158,15 @@ def user() -> None:
 @click.argument("name")
 @click.option("--role", "roles", multiple=True, required=True, help="Such as administrator.")
 @click.option("--password-stdin", is_flag=True, required=True, help="Read the password there.")
+@tenant_option
 @data_option
-def user_add(name: str, roles: tuple[str, ...], password_stdin: bool, data: Path | None) -> None:
+def user_add(
+    name: str, roles: tuple[str, ...], password_stdin: bool, tenant: str, data: Path | None
+) -> None:
     """Make an account."""
     password = convert(sys.stdin.readline().rstrip("\n"), Password)
     username = convert(name, Username)
-    click.echo(asyncio.run(add_account(settings_for(data), username, password, roles)))
+    click.echo(asyncio.run(add_account(settings_for(data), username, password, roles, tenant)))
 
 
 @cli.group()
@@ -243,6 +252,7 @@ def outbox_for(data: Path | None) -> Outbox:
 
 cli.add_command(command_group(settings_for))
 cli.add_command(mail_command(outbox_for))
+cli.add_command(tenant_group(settings_for))
 
 
 def main() -> None:

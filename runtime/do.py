@@ -33,17 +33,18 @@ def command_group(settings_for: SettingsFor) -> click.Group:
 
 
 def _verb(spec: CommandSpec, settings_for: SettingsFor) -> click.Command:
-    def run(data: Path | None, acting_as: str, key: str | None, **given: Any) -> None:
+    def run(data: Path | None, acting_as: str, tenant: str, key: str | None, **given: Any) -> None:
         if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
             told = message("value_unlike_pattern", "", IDEMPOTENCY_KEY.pattern)
             raise click.BadParameter(told, param_hint="--idempotency-key")
         command = _command(spec, given)
-        outcome = asyncio.run(_issue(settings_for(data), command, acting_as, key))
+        outcome = asyncio.run(_issue(settings_for(data), command, tenant, acting_as, key))
         click.echo(json.encode(outcome))
 
     options = [
         click.Option(["--data"], type=click.Path(path_type=Path), help="An embedded site's folder"),
         click.Option(["--as", "acting_as"], required=True, help="The account that acts"),
+        click.Option(["--tenant"], default=MAIN, show_default=True, help="The organisation"),
         click.Option(["--idempotency-key", "key"], help="A retry with it gets the first answer"),
         *_options(spec),
     ]
@@ -89,12 +90,17 @@ def _command(spec: CommandSpec, given: Mapping[str, str | tuple[str, ...] | None
     return command
 
 
-async def _issue(settings: Settings, command: Command, username: str, key: str | None) -> Outcome:
+async def _issue(
+    settings: Settings, command: Command, tenant: str, username: str, key: str | None
+) -> Outcome:
     async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
-        claim = await bus.state(UsernameClaim, username, MAIN)
+        claim = await bus.state(UsernameClaim, username, tenant)
         if claim is None:
             raise NotFound("person")
         envelope = Envelope(
-            actor=claim.person_id, command_id=key, causation_id=f"operator:{getuser()}"
+            actor=claim.person_id,
+            tenant=tenant,
+            command_id=key,
+            causation_id=f"operator:{getuser()}",
         )
         return await bus.handle(command, envelope)

@@ -94,7 +94,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
             yield Site(
                 bus=bus,
                 pool=pool,
-                tenants=Tenants(bus, positions),
+                tenants=Tenants(pool, positions),
                 domain=settings.domain,
                 positions=positions,
                 answers=AnswerCache(),

@@ -24,16 +24,19 @@ from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import TenantPool
 from commands.kernel import Job, Origin
 from commands.people import SendLetter
+from commands.tenancy import DiscardTenant
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from ingest.scratch import sweep
+from runtime.disposal import Disposal
 from runtime.mail.letters import Letters
 from runtime.post import Post
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
+from runtime.tenants import tenant_ids
 from runtime.wiring import clock, open_bus, open_pool, open_store
 
 CONCURRENCY = 2
@@ -78,32 +81,34 @@ async def run_worker(settings: Settings) -> None:
             )
         )
         store = open_store(settings)
+        held = BlobReferences(references, store)
         ingest = ChapterIngest(
             bus,
             store,
-            BlobReferences(references, store),
+            held,
             stack.enter_context(DecoderPool()),
             settings.scratch(),
         )
         post = Post(bus, OneTimeTokens(pool), Letters(settings, clock))
-        _register(app, ingest, post)
+        _register(app, ingest, post, Disposal(references, store, held))
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reactions.run())
             tasks.create_task(_revive_stalled(app))
             tasks.create_task(_run_jobs(app))
-            tasks.create_task(_sweep(ingest, settings.scratch()))
+            tasks.create_task(_sweep(ingest, pool, settings.scratch()))
             tasks.create_task(_sweep_sessions(pool))
 
 
-def _register(app: App, ingest: ChapterIngest, post: Post) -> None:
+def _register(app: App, ingest: ChapterIngest, post: Post, disposal: Disposal) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
         DiscardArchive: ingest.discard,
         ReleasePages: lambda job, _origin: ingest.release(job),
         SendLetter: post.send,
+        DiscardTenant: disposal.discard,
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
@@ -161,12 +166,13 @@ async def _run_jobs(app: App) -> None:
     raise JobsStopped
 
 
-async def _sweep(ingest: ChapterIngest, scratch: Path) -> None:
+async def _sweep(ingest: ChapterIngest, pool: TenantPool, scratch: Path) -> None:
     """Clear away, now and then, what was cut off and left behind."""
     while True:
         await asyncio.to_thread(sweep, scratch, time.time())
         try:
-            await ingest.sweep(time.time())
+            for tenant in await tenant_ids(pool):
+                await ingest.sweep(tenant, time.time())
         except BlobStoreUnavailable:
             logger.warning("archives are not swept this time", exc_info=True)
         await asyncio.sleep(SWEEP_SECONDS)

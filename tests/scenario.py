@@ -226,7 +226,7 @@ class HttpLevel(LogLevel):
             bus=bus,
             pool=pool,
             positions=positions,
-            tenants=Tenants(bus, positions),
+            tenants=Tenants(pool, positions),
             answers=AnswerCache(),
             tokens=tokens,
             sessions=sessions,

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 
 from api.sessions import Session
 from api.tokens import Tokens
-from domain.tenancy import MAIN
+from domain.tenancy import MAIN, ROLES, Plan
 from ingest import samples
 from ingest.keys import tenant_key
 from runtime.accounts import add_account
@@ -31,6 +31,7 @@ from runtime.mail.wordings import wording
 from runtime.onesite import PARTS
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, Supervisor
+from runtime.tenants import open_tenant
 from runtime.wiring import open_store
 from tests.database import MASTER_KEY, Database
 from tests.processes import until
@@ -38,6 +39,7 @@ from tests.processes import until
 API = "/api/v1"
 PASSWORD = "a password of the tests"
 SECRET = "a secret of thirty-two bytes at least"
+DOMAIN = "site.test"
 
 CAST: dict[str, str] = {
     "reader": "reader",
@@ -61,6 +63,17 @@ class Person(Struct, frozen=True):
     id: str
     username: str
     client: httpx.Client
+
+
+class Organisation(Struct, frozen=True):
+    """One of several organisations on a site, and somebody of each role."""
+
+    id: str
+    anonymous: httpx.Client
+    people: dict[str, Person] = {}
+
+    def client(self, role: str) -> httpx.Client:
+        return self.people[role].client
 
 
 class Request:
@@ -185,6 +198,18 @@ class Site:
             events += page["results"]
         return events
 
+    def organisation(self, name: str = "A School", plan: Plan = "pro") -> "Organisation":
+        """Another organisation on this site, with somebody of each role of its own."""
+        tenant = f"school-{next(self._numbers)}"
+        asyncio.run(open_tenant(self.settings, tenant, name, plan))
+        opened = Organisation(tenant, self._client(tenant=tenant))
+        until(lambda: opened.anonymous.get("/tenant").is_success)
+        for role in ROLES:
+            username = f"{role}-of-{tenant}"
+            asyncio.run(add_account(self.settings, username, PASSWORD, (role,), tenant))
+            opened.people[role] = self._sign_in(username, tenant)
+        return opened
+
     def outbox(self) -> list[EmailMessage]:
         """All letters that were sent, the first one first."""
         kept = sorted(Path(self.settings.mail_dir).glob("*.eml"))
@@ -252,17 +277,18 @@ class Site:
         self.ask("administrator", "POST", "/people", **account)
         return self._sign_in(username)
 
-    def _sign_in(self, username: str) -> Person:
+    def _sign_in(self, username: str, tenant: str = "") -> Person:
         credentials = {"username": username, "password": PASSWORD}
-        token = good(self.anonymous.post("/auth/login", json=credentials)).json()["access_token"]
-        client = self._client()
+        client = self._client(tenant=tenant)
+        token = good(client.post("/auth/login", json=credentials)).json()["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
         return Person(good(client.get("/auth/me")).json()["id"], username, client)
 
-    def _client(self, url: str = "") -> httpx.Client:
+    def _client(self, url: str = "", tenant: str = "") -> httpx.Client:
         client = httpx.Client(
             base_url=(url or self.url) + API,
             timeout=60,
+            headers={"X-Tenant": tenant} if tenant else {},
             event_hooks={"response": [self._note_position]},
         )
         return self._stack.enter_context(client)
@@ -294,6 +320,7 @@ def running_site(database: Database, folder: Path, **settings: Any) -> Generator
             public_url=f"http://127.0.0.1:{port}",
             access_seconds=7_200,
             registration="open",
+            domain=DOMAIN,
             mail_dir=str(folder / "mail"),
             mail_from="Imprimatur <imprimatur@localhost>",
             blob_dir=str(blobs),

@@ -7,8 +7,10 @@ from psycopg import Connection
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
+from domain.tenancy import MAIN
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
+from ingest.keys import tenant_key
 from ingest.references import BlobReferences
 from ingest.scratch import ABANDONED_SECONDS, sweep
 from runtime.ids import uuid7
@@ -40,15 +42,17 @@ def test_only_archives_that_no_chapter_came_of_are_swept(database: Database) -> 
     with open_folder() as folder, DecoderPool(1) as decoders:
         place = Workshop(database, folder)
         place.open()
-        recorded = place.chapter(place.upload(1)).archive
+        recorded = place.archive(place.upload(1))
         source = folder / "an archive"
         source.write_bytes(b"an archive")
-        old, new = (f"series/one/0/9/{uuid7(int(at * 1000), 1)}.zip" for at in (0, NOW))
+        old, new = (
+            tenant_key(MAIN, f"series/one/0/9/{uuid7(int(at * 1000), 1)}.zip") for at in (0, NOW)
+        )
         for key in (old, new):
             place.store.put(key, source, "application/zip")
         with ConnectionPool[Connection[TupleRow]](database.app, open=True) as pool:
             references = BlobReferences(pool, place.store)
             ingest = ChapterIngest(place.bus, place.store, references, decoders, folder)
-            place.do(ingest.sweep(NOW))
+            place.do(ingest.sweep(MAIN, NOW))
         assert place.blobs()[0] == {recorded, new}
         place.close()

@@ -47,7 +47,7 @@ class SeriesRow(Row, frozen=True, kw_only=True):
     table = "series"
     category = "series"
     columns = {
-        "slug": "text NOT NULL UNIQUE",
+        "slug": "text NOT NULL",
         "published": "boolean NOT NULL",
         "created_by": "text NOT NULL",
         "kind": "text NOT NULL",
@@ -63,6 +63,7 @@ class SeriesRow(Row, frozen=True, kw_only=True):
         "detail": "bytea NOT NULL",
     }
     indexes = (
+        "(slug)",
         "(updated_at, id) WHERE published",
         "(created_at, id) WHERE published",
         "(title, id) WHERE published",
@@ -213,7 +214,7 @@ class Catalogue(ReadModel):
     """Series and chapters."""
 
     name = "catalogue"
-    version = 4
+    version = 5
     rows = (SeriesRow, ChapterRow)
     folds = (*Series.folds, *Chapter.folds)
 
