@@ -1,6 +1,7 @@
 """What is not plain about the catalogue: archives coming in, images going out."""
 
 import asyncio
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
@@ -16,7 +17,7 @@ from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
 from api.errors import AnyRequest, Refusal
 from api.identity import TENANT, viewer_of
 from api.parameters import documenting, from_texts, schemas_of
-from api.queries import names_entity
+from api.queries import names_any, names_entity, position_of
 from api.requests import ApiRequest
 from api.site import Site, site_of
 from api.uploads import (
@@ -36,10 +37,12 @@ from domain.catalogue import (
     VolumeNumber,
     archive_key,
 )
-from ingest.blobs import BlobReader
+from ingest.blobs import BlobReader, ByteRange
 from ingest.keys import page_key
-from projections.catalogue import image_is_public
+from projections.catalogue import Catalogue, image_is_public
 from projections.kernel import API, Viewer
+
+RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 IMMUTABLE = "max-age=31536000, immutable"
 MEDIA_TYPES = {
@@ -196,19 +199,38 @@ async def _hand_in(
 async def get_image(request: ApiRequest) -> Response[Any]:
     site = site_of(request)
     image: ImageParameters = request.parameters
+    wanted = position_of(request)
+    if wanted is not None:
+        await site.positions.reach(Catalogue, wanted)
     public = await _admit_image(request, image)
     headers = {
         "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
         "ETag": f'"{image.name}"',
+        "Accept-Ranges": "bytes",
     }
-    if names_entity(request, headers["ETag"].encode()):
+    if names_any(request) or names_entity(request, headers["ETag"].encode()):
         return Response(None, status_code=304, headers=headers)
-    reader = await asyncio.to_thread(site.blobs.open, page_key(image.name))
+    wanted_bytes = _range(request, headers["ETag"])
+    reader = await asyncio.to_thread(site.blobs.open, page_key(image.name), wanted_bytes)
+    headers["Content-Length"] = str(reader.length)
+    if wanted_bytes:
+        first, _ = wanted_bytes
+        headers["Content-Range"] = f"bytes {first}-{first + reader.length - 1}/{reader.size}"
     return Stream(
         _chunks(reader),
         media_type=MEDIA_TYPES[image.name.rpartition(".")[2]],
-        headers=headers | {"Content-Length": str(reader.size)},
+        status_code=206 if wanted_bytes else 200,
+        headers=headers,
     )
+
+
+def _range(request: AnyRequest, etag: str) -> ByteRange | None:
+    """The range that is asked for; several, or the end of a file, are answered by all of it."""
+    found = RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = int(found[1]), int(found[2]) if found[2] else None
+    return None if last is not None and last < first else (first, last)
 
 
 async def _admit_image(request: AnyRequest, image: ImageParameters) -> bool:

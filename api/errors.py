@@ -15,7 +15,7 @@ from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
 from api.heads import with_head
-from api.messages import message
+from api.messages import language_of, message
 from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
 from api.problems import Problem, problem_of
@@ -95,12 +95,14 @@ def request_id(scope: Scope) -> str:
 
 
 def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Response[ErrorEnvelope]:
-    headers = {"Allow": allow} if allow else {}
+    language = request.headers.get("accept-language", "")
+    headers = {"Content-Language": language_of(language)}
+    if allow:
+        headers["Allow"] = allow
     if refusal.status in (429, 503):
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    language = request.headers.get("accept-language", "")
     error = Error(
         refusal.code,
         message(refusal.code, language),
