@@ -1,7 +1,6 @@
 """What is not plain about the catalogue: archives coming in, images going out."""
 
 import asyncio
-import re
 from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
@@ -13,10 +12,28 @@ from litestar.params import FromPath
 from litestar.response import Stream
 from msgspec import Meta, Struct
 
-from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
+from api.commands import (
+    SIGNED_IN,
+    SIGNED_IN_OR_NOT,
+    UNCHANGED,
+    Accepted,
+    accepted,
+    envelope_of,
+    errors,
+)
+from api.documents import (
+    OF_COMMANDS,
+    OF_FILES,
+    RANGE,
+    WITH_ETAG,
+    WITH_LOCATION,
+    WITH_POSITION,
+    WITH_RANGES,
+    documenting,
+)
 from api.errors import AnyRequest, Refusal
 from api.identity import TENANT, viewer_of
-from api.parameters import documenting, from_texts, schemas_of
+from api.parameters import from_texts, schemas_of
 from api.queries import names_any, names_entity, position_of
 from api.requests import ApiRequest
 from api.site import Site, site_of
@@ -41,8 +58,6 @@ from ingest.blobs import BlobReader, ByteRange
 from ingest.keys import page_key
 from projections.catalogue import Catalogue, image_is_public
 from projections.kernel import API, Viewer
-
-RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{0,18})")
 
 IMMUTABLE = "max-age=31536000, immutable"
 MEDIA_TYPES = {
@@ -90,6 +105,7 @@ def _body(media_type: str, schema: Schema) -> RequestBody:
     return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
 
 
+UPLOADED = {**WITH_POSITION, **WITH_LOCATION}
 UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
 
 
@@ -97,7 +113,9 @@ UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapter",
-    operation_class=documenting(body=_body("multipart/form-data", FORM)),
+    operation_class=documenting(
+        takes=OF_COMMANDS, gives=UPLOADED, body=_body("multipart/form-data", FORM)
+    ),
     summary="Hand in a chapter as a multipart form.",
     tags=["catalogue"],
     responses=UPLOAD_ERRORS,
@@ -119,7 +137,9 @@ async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Respo
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapterBody",
-    operation_class=documenting(ChapterFields, _body("application/zip", BYTES)),
+    operation_class=documenting(
+        ChapterFields, takes=OF_COMMANDS, gives=UPLOADED, body=_body("application/zip", BYTES)
+    ),
     opt={"parameters": ChapterFields},
     summary="Hand in a chapter whose archive is the body.",
     tags=["catalogue"],
@@ -191,10 +211,19 @@ async def _hand_in(
     operation_id="getImage",
     summary="Get a page's image or thumbnail.",
     tags=["catalogue"],
-    operation_class=documenting(ImageParameters),
+    operation_class=documenting(
+        ImageParameters, takes=OF_FILES, gives={**WITH_ETAG, **WITH_RANGES}
+    ),
     opt={"parameters": ImageParameters},
-    responses={200: ResponseSpec(bytes, media_type="image/*", generate_examples=False)}
-    | errors(400, 401, 403, 404, 503),
+    responses={
+        200: ResponseSpec(bytes, media_type="image/*", generate_examples=False),
+        206: ResponseSpec(
+            bytes, media_type="image/*", generate_examples=False, description="A range of it"
+        ),
+    }
+    | UNCHANGED
+    | errors(400, 401, 403, 404, 416, 503, 504),
+    security=SIGNED_IN_OR_NOT,
 )
 async def get_image(request: ApiRequest) -> Response[Any]:
     site = site_of(request)

@@ -7,6 +7,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
+from api.documents import OF_COMMANDS, WITH_LOCATION, WITH_POSITION, documenting
 from api.identity import TENANT, signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
@@ -43,9 +44,10 @@ class Account(Struct, frozen=True):
 @get(
     f"{API}/auth/me",
     operation_id="getOwnAccount",
+    operation_class=documenting(),
     summary="Get one's own account.",
     tags=["people"],
-    responses=errors(401, 403, 503),
+    responses=errors(400, 401, 403, 503),
     security=SIGNED_IN,
 )
 async def me(request: Request[Any, Any, Any]) -> Account:
@@ -70,6 +72,7 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     status_code=201,
     opt={"body": NewAccount},
     operation_id="createAccount",
+    operation_class=documenting(takes=OF_COMMANDS, gives={**WITH_POSITION, **WITH_LOCATION}),
     summary="Create an account with a password.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),

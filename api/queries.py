@@ -11,10 +11,10 @@ from litestar.response.base import ASGIResponse
 from msgspec import defstruct
 
 from api.answers import Answer
-from api.commands import errors
+from api.commands import SIGNED_IN, SIGNED_IN_OR_NOT, UNCHANGED, errors
+from api.documents import OF_READS, POSITION, WITH_ETAG, documenting
 from api.errors import AnyRequest, Refusal, invalid
 from api.identity import TENANT, viewer_of
-from api.parameters import documenting
 from api.positions import Checkpoint
 from api.requests import ApiRequest
 from api.site import site_of
@@ -31,8 +31,6 @@ from projections.kernel import (
     ReadModel,
     Viewer,
 )
-
-POSITION = re.compile(r"[0-9]{1,18}")
 
 ANY = b"*"
 """An If-None-Match for whatever there is."""
@@ -51,11 +49,11 @@ def _route(spec: QuerySpec) -> HTTPRouteHandler:
         operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
         summary=spec.summary,
         tags=[context_of(spec.cls)],
-        responses={200: ResponseSpec(_returns(spec), generate_examples=False)} | errors(*statuses),
-        security=[{"bearer": []}, {"cookie": []}]
-        if spec.signed_in
-        else [{}, {"bearer": []}, {"cookie": []}],
-        operation_class=documenting(spec.cls),
+        responses={200: ResponseSpec(_returns(spec), generate_examples=False)}
+        | UNCHANGED
+        | errors(*statuses),
+        security=SIGNED_IN if spec.signed_in else SIGNED_IN_OR_NOT,
+        operation_class=documenting(spec.cls, takes=OF_READS, gives=WITH_ETAG),
         opt={"parameters": spec.cls},
     )(_handler(spec))
 
