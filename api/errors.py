@@ -18,7 +18,7 @@ from api.heads import with_head
 from api.messages import language_of, message
 from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
-from api.problems import Problem, problem_of
+from api.problems import Problem
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
@@ -79,13 +79,12 @@ class Refusal(Exception):
 
 def invalid(field: str, code: str, about: str = "") -> Refusal:
     """A refusal of one field's value."""
-    return Refusal(400, "validation_failed", problems={field: Problem(code, about)})
+    return mistaken({field: Problem(code, about)})
 
 
-def field_problem(error: Exception) -> Refusal:
-    """A complaint of msgspec's as a refusal that names the field."""
-    field, problem = problem_of(error)
-    return Refusal(400, "validation_failed", problems={field: problem})
+def mistaken(problems: Mapping[str, Problem]) -> Refusal:
+    """A refusal of several fields' values."""
+    return Refusal(400, "validation_failed", problems=problems)
 
 
 def request_id(scope: Scope) -> str:
