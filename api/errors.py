@@ -30,7 +30,7 @@ from ingest.blobs import (
     RangeNotSatisfiable,
     SourceUnreadable,
 )
-from projections.kernel import Missing
+from projections.kernel import Missing, NoSuchValue
 
 RETRY_AFTER_SECONDS = 1
 BUSY_SECONDS = 2
@@ -130,6 +130,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return error
         case Rejected():
             return Refusal(422, error.code, details=error.details)
+        case NoSuchValue():
+            return invalid(error.name, "value_not_a_choice", error.value)
         case NotFound() | Missing():
             return Refusal(404, error.code)
         case PermissionDenied():

@@ -13,7 +13,7 @@ from msgspec import defstruct
 from api.answers import Answer
 from api.commands import SIGNED_IN, SIGNED_IN_OR_NOT, UNCHANGED, errors
 from api.documents import OF_READS, POSITION, WITH_ETAG, documenting
-from api.errors import AnyRequest, Refusal, invalid
+from api.errors import AnyRequest, invalid
 from api.identity import TENANT, viewer_of
 from api.positions import Checkpoint
 from api.requests import ApiRequest
@@ -85,10 +85,9 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
     """Answer a query for whoever asks, no older than the position that they ask for."""
     site = site_of(request)
     viewer = await viewer_of(request)
-    if spec.signed_in and not viewer.id:
-        raise Refusal(401, "not_signed_in")
     if spec.needs is not None and not viewer.may(spec.needs):
         raise PermissionDenied(spec.needs)
+    query.check()
     wanted = position_of(request)
     if spec.model is not None and wanted is not None:
         await site.positions.reach(spec.model, wanted)

@@ -6,9 +6,9 @@ from typing import Annotated, Any, LiteralString
 from msgspec import Meta, Raw, Struct, json
 from psycopg import sql
 
-from domain.kernel import EVENTS, encode, recorded
+from domain.kernel import EVENTS, STATES, encode, recorded
 from domain.personal import personal_fields
-from projections.kernel import Asked, Missing, Query, query
+from projections.kernel import Asked, Missing, NoSuchValue, Query, query
 
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 Limit = Annotated[int, Meta(ge=1, le=1_000, description="Events an answer, at most 1,000")]
@@ -132,6 +132,12 @@ class AuditEvents(Query):
     correlation_id: Word = ""
     since: Moment | None = None
     until: Moment | None = None
+
+    def check(self) -> None:
+        if self.type and self.type not in EVENTS:
+            raise NoSuchValue("type", self.type)
+        if self.stream and self.stream.partition("-")[0] not in STATES:
+            raise NoSuchValue("stream", self.stream)
 
     async def answer(self, asked: Asked) -> bytes:
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
