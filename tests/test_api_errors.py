@@ -321,8 +321,11 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
         server.database() as database,
         running_site(database, tmp_path) as site,
     ):
+        remembered = [site.anonymous.get("/series").status_code for _ in "12"]
+        assert remembered == [200, 200]
         server.postgres.stop()
         until(lambda: site.anonymous.get("/health").status_code == 503)
+        until(lambda: site.anonymous.get("/series").status_code == 503)
         health = site.anonymous.get("/health").json()
         assert (health["live"], health["ready"], health["database"]) == (True, False, "down")
         for answer in (
