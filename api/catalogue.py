@@ -10,13 +10,14 @@ from litestar.openapi.spec import OpenAPIMediaType, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import FromPath
 from litestar.response import Stream
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
 from api.commands import (
     SIGNED_IN,
     SIGNED_IN_OR_NOT,
     UNCHANGED,
-    Accepted,
+    acceptance,
     accepted,
     envelope_of,
     errors,
@@ -106,7 +107,7 @@ def _body(media_type: str, schema: Schema) -> RequestBody:
 
 
 UPLOADED = {**WITH_POSITION, **WITH_LOCATION}
-UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
+UPLOAD_ANSWERS = acceptance(202) | errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
 
 
 @post(
@@ -118,11 +119,11 @@ UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
     ),
     summary="Hand in a chapter as a multipart form.",
     tags=["catalogue"],
-    responses=UPLOAD_ERRORS,
+    responses=UPLOAD_ANSWERS,
     security=SIGNED_IN,
     request_max_body_size=None,
 )
-async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
+async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> ASGIResponse:
     site, envelope, series = await _admit(request, series_id)
     kind, options = request.content_type
     if kind != "multipart/form-data":
@@ -143,11 +144,11 @@ async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Respo
     opt={"parameters": ChapterFields},
     summary="Hand in a chapter whose archive is the body.",
     tags=["catalogue"],
-    responses=UPLOAD_ERRORS,
+    responses=UPLOAD_ANSWERS,
     security=SIGNED_IN,
     request_max_body_size=None,
 )
-async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
+async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> ASGIResponse:
     site, envelope, series = await _admit(request, series_id)
     if request.content_type[0] not in ("application/zip", "application/octet-stream"):
         raise Refusal(415, "unsupported_media_type")
@@ -178,7 +179,7 @@ async def _hand_in(
     series: Series,
     fields: ChapterFields,
     file: IncomingFile,
-) -> Response[Accepted]:
+) -> ASGIResponse:
     """Store the archive, then append the command; where that is refused, the archive goes again.
 
     Where nobody knows whether it was appended, the archive stays; the worker sweeps what is left.

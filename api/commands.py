@@ -5,11 +5,11 @@ from collections.abc import Callable
 from inspect import Parameter, Signature
 from typing import Any, get_type_hints
 
-from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, Struct, defstruct
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET, Struct, defstruct, json
 from msgspec.structs import fields as struct_fields
 
 from api.documents import (
@@ -60,14 +60,22 @@ def _named(request: AnyRequest, header: str, pattern: re.Pattern[str]) -> str | 
     return value
 
 
-def accepted(outcome: Outcome, status: int, location: str = "") -> Response[Accepted]:
+def accepted(outcome: Outcome, status: int, location: str = "") -> ASGIResponse:
     """The answer to a command, with its position where a following read can take it up."""
-    headers = {"X-Position": str(outcome.position)}
+    headers = [(b"x-position", b"%d" % outcome.position)]
     if location and outcome.id:
-        headers["Location"] = f"{location}/{outcome.id}"
-    return Response(
-        Accepted(position=outcome.position, id=outcome.id), status_code=status, headers=headers
+        headers.append((b"location", f"{location}/{outcome.id}".encode()))
+    return ASGIResponse(
+        body=json.encode(Accepted(position=outcome.position, id=outcome.id)),
+        media_type="application/json",
+        status_code=status,
+        encoded_headers=headers,
     )
+
+
+def acceptance(status: int) -> dict[int, ResponseSpec]:
+    """The documentation of the answer to a command."""
+    return {status: ResponseSpec(Accepted, generate_examples=False, description="Done")}
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
@@ -119,7 +127,7 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
         summary=spec.summary,
         tags=[context_of(spec.cls)],
-        responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        responses=acceptance(spec.status) | errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
         security=SIGNED_IN,
         operation_class=documenting(
             takes=OF_COMMANDS,
@@ -145,7 +153,7 @@ def _body(spec: CommandSpec) -> type[Struct] | None:
 
 
 def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]:
-    async def handle(request: ApiRequest, data: Any = None, **path: str) -> Response[Accepted]:
+    async def handle(request: ApiRequest, data: Any = None, **path: str) -> ASGIResponse:
         if body is None and await request.body() not in (b"", b"{}"):
             raise invalid("", "body_unexpected")
         given = {name: getattr(data, name) for name in spec.body_fields} if data else {}

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.params import JSONBody
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
+from api.commands import SIGNED_IN, acceptance, accepted, envelope_of, errors
 from api.documents import OF_COMMANDS, WITH_LOCATION, WITH_POSITION, documenting
 from api.identity import TENANT, signed_in, viewer_of
 from api.requests import ApiRequest
@@ -75,10 +76,10 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     operation_class=documenting(takes=OF_COMMANDS, gives={**WITH_POSITION, **WITH_LOCATION}),
     summary="Create an account with a password.",
     tags=["people"],
-    responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=acceptance(201) | errors(400, 401, 403, 409, 413, 415, 422, 503),
     security=SIGNED_IN,
 )
-async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Response[Accepted]:
+async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> ASGIResponse:
     """The hash is stored before the account exists, so that an account can always sign in."""
     site = site_of(request)
     envelope = envelope_of(request)
