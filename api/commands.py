@@ -62,14 +62,14 @@ def _named(request: AnyRequest, header: str, pattern: re.Pattern[str]) -> str | 
 
 def accepted(outcome: Outcome, status: int, location: str = "") -> ASGIResponse:
     """The answer to a command, with its position where a following read can take it up."""
-    headers = [(b"x-position", b"%d" % outcome.position)]
+    headers = {"X-Position": str(outcome.position)}
     if location and outcome.id:
-        headers.append((b"location", f"{location}/{outcome.id}".encode()))
+        headers["Location"] = f"{location}/{outcome.id}"
     return ASGIResponse(
         body=json.encode(Accepted(position=outcome.position, id=outcome.id)),
         media_type="application/json",
         status_code=status,
-        encoded_headers=headers,
+        headers=headers,
     )
 
 

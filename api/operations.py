@@ -11,6 +11,7 @@ from psycopg_pool import PoolTimeout
 
 from api.commands import errors
 from api.documents import documenting
+from api.errors import RETRY_AFTER_SECONDS
 from api.site import Site, site_of
 from commands.connections import EVERY_TENANT
 from projections.kernel import API, one
@@ -60,6 +61,7 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
         return Response(
             Health(live=True, ready=False, database="down", lag={}, dead_letters={}),
             status_code=503,
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     return Response(
         Health(live=True, ready=True, database="up", lag=lag, dead_letters=dead_letters)

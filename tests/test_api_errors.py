@@ -328,6 +328,7 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
         until(lambda: site.anonymous.get("/series").status_code == 503)
         health = site.anonymous.get("/health").json()
         assert (health["live"], health["ready"], health["database"]) == (True, False, "down")
+        assert int(site.anonymous.get("/health").headers["Retry-After"]) > 0
         for answer in (
             site.anonymous.get("/chapters/any"),
             site.client("uploader").post("/series", json=new_series()),
