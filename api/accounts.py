@@ -8,6 +8,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, errors
+from api.documents import documenting
 from api.errors import Refusal
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.onetime import LinkInvalid, Purpose
@@ -68,6 +69,7 @@ class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
     status_code=202,
     opt={"body": NewcomerAccount, **WITHOUT_SESSION},
     operation_id="register",
+    operation_class=documenting(),
     summary="Make an account for oneself; a letter comes to its address, whoever has it already.",
     tags=["people"],
     responses=errors(400, 403, 409, 413, 415, 422, 503),
@@ -119,6 +121,7 @@ async def _send_reset(site: Site, tenant: str, email: str) -> None:
     status_code=204,
     opt={"body": Answer, **WITHOUT_SESSION},
     operation_id="confirmEmail",
+    operation_class=documenting(),
     summary="Confirm an e-mail address by what the letter to it opened.",
     tags=["people"],
     responses=errors(400, 409, 413, 415, 422, 503),
@@ -147,6 +150,7 @@ async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:
     status_code=204,
     opt={"body": PasswordChange},
     operation_id="changePassword",
+    operation_class=documenting(),
     summary="Change one's password; everywhere else one is signed out.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
@@ -167,6 +171,7 @@ async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -
     status_code=202,
     opt={"body": Forgotten, **WITHOUT_SESSION},
     operation_id="requestPasswordReset",
+    operation_class=documenting(),
     summary="Ask for a letter by which the password can be replaced.",
     tags=["people"],
     responses=errors(400, 413, 415, 503),
@@ -181,6 +186,7 @@ async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Respo
     status_code=204,
     opt={"body": NewPassword, **WITHOUT_SESSION},
     operation_id="resetPassword",
+    operation_class=documenting(),
     summary="Replace the password by what the letter opened; one is signed out everywhere.",
     tags=["people"],
     responses=errors(400, 409, 413, 415, 422, 503),

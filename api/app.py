@@ -24,7 +24,7 @@ from litestar.typing import FieldDefinition
 from api import accounts, catalogue, errors, operations, people, signin
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
-from api.heads import answering_heads
+from api.heads import answering_heads, name_methods
 from api.identity import prepare
 from api.metrics import Timed, count
 from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
@@ -94,7 +94,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             CachedAnswers(),
             HurriedBodies(doors.slow_seconds),
         ],
-        before_send=[count, name_request, settle, protect],
+        before_send=[count, name_request, name_methods, settle, protect],
         cors_config=doors.cors(),
         compression_config=CompressionConfig(
             backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]

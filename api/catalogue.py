@@ -10,13 +10,32 @@ from litestar.openapi.spec import OpenAPIMediaType, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIFormat, OpenAPIType
 from litestar.params import FromPath
 from litestar.response import Stream
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
+from api.commands import (
+    SIGNED_IN,
+    SIGNED_IN_OR_NOT,
+    UNCHANGED,
+    acceptance,
+    accepted,
+    envelope_of,
+    errors,
+)
+from api.documents import (
+    OF_COMMANDS,
+    OF_FILES,
+    RANGE,
+    WITH_ETAG,
+    WITH_LOCATION,
+    WITH_POSITION,
+    WITH_RANGES,
+    documenting,
+)
 from api.errors import AnyRequest, Refusal
 from api.identity import viewer_of
-from api.parameters import documenting, from_texts, schemas_of
-from api.queries import names_entity
+from api.parameters import from_texts, schemas_of
+from api.queries import names_any, names_entity, position_of
 from api.requests import ApiRequest
 from api.site import Site, site_of
 from api.tenants import tenant_of
@@ -28,7 +47,7 @@ from api.uploads import (
 )
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.catalogue import UploadChapter
-from commands.kernel import NotFound, PermissionDenied
+from commands.kernel import NotFound
 from domain.catalogue import (
     ChapterNumber,
     Language,
@@ -37,9 +56,9 @@ from domain.catalogue import (
     VolumeNumber,
     archive_key,
 )
-from ingest.blobs import BlobReader
+from ingest.blobs import BlobReader, ByteRange
 from ingest.keys import page_key, tenant_key
-from projections.catalogue import image_is_public
+from projections.catalogue import Catalogue, image_is_public
 from projections.kernel import API, Viewer
 
 IMMUTABLE = "max-age=31536000, immutable"
@@ -88,21 +107,24 @@ def _body(media_type: str, schema: Schema) -> RequestBody:
     return RequestBody(content={media_type: OpenAPIMediaType(schema=schema)}, required=True)
 
 
-UPLOAD_ERRORS = errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
+UPLOADED = {**WITH_POSITION, **WITH_LOCATION}
+UPLOAD_ANSWERS = acceptance(202) | errors(400, 401, 403, 404, 409, 413, 415, 422, 503)
 
 
 @post(
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapter",
-    operation_class=documenting(body=_body("multipart/form-data", FORM)),
+    operation_class=documenting(
+        takes=OF_COMMANDS, gives=UPLOADED, body=_body("multipart/form-data", FORM)
+    ),
     summary="Hand in a chapter as a multipart form.",
     tags=["catalogue"],
-    responses=UPLOAD_ERRORS,
+    responses=UPLOAD_ANSWERS,
     security=SIGNED_IN,
     request_max_body_size=None,
 )
-async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
+async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> ASGIResponse:
     site, envelope, series = await _admit(request, series_id)
     kind, options = request.content_type
     if kind != "multipart/form-data":
@@ -117,15 +139,17 @@ async def upload_chapter(series_id: FromPath[str], request: ApiRequest) -> Respo
     f"{API}/series/{{series_id:str}}/chapters",
     status_code=202,
     operation_id="uploadChapterBody",
-    operation_class=documenting(ChapterFields, _body("application/zip", BYTES)),
+    operation_class=documenting(
+        ChapterFields, takes=OF_COMMANDS, gives=UPLOADED, body=_body("application/zip", BYTES)
+    ),
     opt={"parameters": ChapterFields},
     summary="Hand in a chapter whose archive is the body.",
     tags=["catalogue"],
-    responses=UPLOAD_ERRORS,
+    responses=UPLOAD_ANSWERS,
     security=SIGNED_IN,
     request_max_body_size=None,
 )
-async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> Response[Accepted]:
+async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> ASGIResponse:
     site, envelope, series = await _admit(request, series_id)
     if request.content_type[0] not in ("application/zip", "application/octet-stream"):
         raise Refusal(415, "unsupported_media_type")
@@ -141,9 +165,8 @@ async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, S
     if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
         raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
     site = site_of(request)
-    viewer = await viewer_of(request)
-    if not viewer.may("catalogue.upload"):
-        raise PermissionDenied("catalogue.upload")
+    anything = UploadChapter(series_id=series_id, number=0, archive_sha256="", archive_bytes=0)
+    await site.bus.rehearse(anything, envelope)
     series = await site.bus.state(Series, series_id, envelope.tenant)
     if series is None:
         raise NotFound("series")
@@ -157,7 +180,7 @@ async def _hand_in(
     series: Series,
     fields: ChapterFields,
     file: IncomingFile,
-) -> Response[Accepted]:
+) -> ASGIResponse:
     """Store the archive, then append the command; where that is refused, the archive goes again.
 
     Where nobody knows whether it was appended, the archive stays; the worker sweeps what is left.
@@ -191,27 +214,56 @@ async def _hand_in(
     operation_id="getImage",
     summary="Get a page's image or thumbnail.",
     tags=["catalogue"],
-    operation_class=documenting(ImageParameters),
+    operation_class=documenting(
+        ImageParameters, takes=OF_FILES, gives={**WITH_ETAG, **WITH_RANGES}
+    ),
     opt={"parameters": ImageParameters},
-    responses={200: ResponseSpec(bytes, media_type="image/*", generate_examples=False)}
-    | errors(400, 401, 403, 404, 503),
+    responses={
+        200: ResponseSpec(bytes, media_type="image/*", generate_examples=False),
+        206: ResponseSpec(
+            bytes, media_type="image/*", generate_examples=False, description="A range of it"
+        ),
+    }
+    | UNCHANGED
+    | errors(400, 401, 403, 404, 416, 503, 504),
+    security=SIGNED_IN_OR_NOT,
 )
 async def get_image(request: ApiRequest) -> Response[Any]:
     site = site_of(request)
     image: ImageParameters = request.parameters
+    wanted = position_of(request)
+    if wanted is not None:
+        await site.positions.reach(Catalogue, wanted)
     public = await _admit_image(request, image)
     headers = {
         "Cache-Control": f"{'public' if public else 'private'}, {IMMUTABLE}",
         "ETag": f'"{image.name}"',
+        "Accept-Ranges": "bytes",
     }
-    if names_entity(request, headers["ETag"].encode()):
+    if names_any(request) or names_entity(request, headers["ETag"].encode()):
         return Response(None, status_code=304, headers=headers)
-    reader = await asyncio.to_thread(site.blobs.open, page_key(tenant_of(request), image.name))
+    wanted_bytes = _range(request, headers["ETag"])
+    key = page_key(tenant_of(request), image.name)
+    reader = await asyncio.to_thread(site.blobs.open, key, wanted_bytes)
+    headers["Content-Length"] = str(reader.length)
+    if wanted_bytes:
+        first, _ = wanted_bytes
+        headers["Content-Range"] = f"bytes {first}-{first + reader.length - 1}/{reader.size}"
     return Stream(
         _chunks(reader),
         media_type=MEDIA_TYPES[image.name.rpartition(".")[2]],
-        headers=headers | {"Content-Length": str(reader.size)},
+        status_code=206 if wanted_bytes else 200,
+        headers=headers,
     )
+
+
+def _range(request: AnyRequest, etag: str) -> ByteRange | None:
+    """The range that is asked for; several, or the end of a file, are answered by all of it."""
+    found = RANGE.fullmatch(request.headers.get("range", ""))
+    if found is None or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = int(found[1]), int(found[2]) if found[2] else None
+    return None if last is not None and last < first else (first, last)
 
 
 async def _admit_image(request: AnyRequest, image: ImageParameters) -> bool:

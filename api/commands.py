@@ -2,18 +2,24 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from inspect import Parameter, Signature
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
-from litestar import Response
 from litestar.handlers import HTTPRouteHandler
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import Operation, RequestBody
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, Struct, defstruct
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET, Struct, defstruct, json
 from msgspec.structs import fields as struct_fields
 
+from api.documents import (
+    CORRELATION_ID,
+    IDEMPOTENCY_KEY,
+    OF_COMMANDS,
+    WITH_LOCATION,
+    WITH_POSITION,
+    documenting,
+)
 from api.errors import AnyRequest, ErrorEnvelope, Refusal, invalid
 from api.identity import signed_in
 from api.requests import ApiRequest
@@ -24,13 +30,11 @@ from commands.kernel import COMMANDS, Command, CommandSpec
 from domain.kernel import RegistryError, context_of
 from projections.kernel import API
 
-IDEMPOTENCY_KEY = re.compile(r"[A-Za-z0-9._~-]{1,200}")
-"""What clients may send; the ids of policies and jobs contain a colon, so nobody can take them."""
-
-CORRELATION_ID = IDEMPOTENCY_KEY
-
 SIGNED_IN: list[dict[str, list[str]]] = [{"bearer": []}, {"cookie": []}]
 """The documentation of a route that asks who is there."""
+
+SIGNED_IN_OR_NOT: list[dict[str, list[str]]] = [{}, *SIGNED_IN]
+"""The documentation of a route that shows more to some."""
 
 
 class Accepted(Struct, frozen=True, omit_defaults=True):
@@ -40,36 +44,39 @@ class Accepted(Struct, frozen=True, omit_defaults=True):
     id: str = ""
 
 
-def idempotency_key(request: AnyRequest) -> str | None:
-    """The key under which a retry gets the first answer."""
-    return _token(request, "Idempotency-Key", IDEMPOTENCY_KEY)
-
-
 def envelope_of(request: AnyRequest) -> Envelope:
     """Who sends the command of this request, and what it belongs to."""
     return Envelope(
         actor=signed_in(request),
         tenant=tenant_of(request),
-        command_id=idempotency_key(request),
-        correlation_id=_token(request, "X-Correlation-ID", CORRELATION_ID),
+        command_id=_named(request, "Idempotency-Key", IDEMPOTENCY_KEY),
+        correlation_id=_named(request, "X-Correlation-ID", CORRELATION_ID),
     )
 
 
-def _token(request: AnyRequest, header: str, pattern: re.Pattern[str]) -> str | None:
+def _named(request: AnyRequest, header: str, pattern: re.Pattern[str]) -> str | None:
     value = request.headers.get(header)
     if value is not None and not pattern.fullmatch(value):
         raise invalid(header, "value_unlike_pattern", pattern.pattern)
     return value
 
 
-def accepted(outcome: Outcome, status: int, location: str = "") -> Response[Accepted]:
+def accepted(outcome: Outcome, status: int, location: str = "") -> ASGIResponse:
     """The answer to a command, with its position where a following read can take it up."""
     headers = {"X-Position": str(outcome.position)}
     if location and outcome.id:
         headers["Location"] = f"{location}/{outcome.id}"
-    return Response(
-        Accepted(position=outcome.position, id=outcome.id), status_code=status, headers=headers
+    return ASGIResponse(
+        body=json.encode(Accepted(position=outcome.position, id=outcome.id)),
+        media_type="application/json",
+        status_code=status,
+        headers=headers,
     )
+
+
+def acceptance(status: int) -> dict[int, ResponseSpec]:
+    """The documentation of the answer to a command."""
+    return {status: ResponseSpec(Accepted, generate_examples=False, description="Done")}
 
 
 def errors(*statuses: int) -> dict[int, ResponseSpec]:
@@ -83,6 +90,9 @@ def errors(*statuses: int) -> dict[int, ResponseSpec]:
 
 NO_CONTENT = {204: ResponseSpec(None, generate_examples=False, description="Done")}
 """The documentation of an answer without a body, in which Litestar would see a null."""
+
+UNCHANGED = {304: ResponseSpec(None, generate_examples=False, description="Unchanged")}
+"""The documentation of an answer to who has it already."""
 
 _MEANINGS = {
     400: "Malformed or invalid",
@@ -118,9 +128,13 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
         summary=spec.summary,
         tags=[context_of(spec.cls)],
-        responses=errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
+        responses=acceptance(spec.status) | errors(400, 401, 403, 404, 409, 413, 415, 422, 503),
         security=SIGNED_IN,
-        operation_class=OptionalBody if _may_be_left_out(spec, body) else Operation,
+        operation_class=documenting(
+            takes=OF_COMMANDS,
+            gives={**WITH_POSITION, **WITH_LOCATION} if spec.new_id else WITH_POSITION,
+            body_optional=_may_be_left_out(spec, body),
+        ),
     )(_handler(spec, body))
 
 
@@ -140,7 +154,7 @@ def _body(spec: CommandSpec) -> type[Struct] | None:
 
 
 def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]:
-    async def handle(request: ApiRequest, data: Any = None, **path: str) -> Response[Accepted]:
+    async def handle(request: ApiRequest, data: Any = None, **path: str) -> ASGIResponse:
         if body is None and await request.body() not in (b"", b"{}"):
             raise invalid("", "body_unexpected")
         given = {name: getattr(data, name) for name in spec.body_fields} if data else {}
@@ -180,14 +194,6 @@ def describe(handle: Any, **parameters: Parameter) -> None:
     handle.__annotations__ = {name: one.annotation for name, one in parameters.items()} | {
         "return": handle.__annotations__["return"]
     }
-
-
-@dataclass
-class OptionalBody(Operation):
-    """The documentation of a command that may be sent without a body; Litestar knows none."""
-
-    def __post_init__(self) -> None:
-        cast("RequestBody", self.request_body).required = False
 
 
 def _is_optional(body: type[Struct]) -> bool:

@@ -15,10 +15,10 @@ from msgspec import Struct
 from psycopg_pool import PoolTimeout
 
 from api.heads import with_head
-from api.messages import message
+from api.messages import language_of, message
 from api.passwords import PasswordsBusy
 from api.positions import PositionNotReached
-from api.problems import Problem, problem_of
+from api.problems import Problem
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, Deactivated, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogClosed, LogUnavailable
@@ -30,7 +30,7 @@ from ingest.blobs import (
     RangeNotSatisfiable,
     SourceUnreadable,
 )
-from projections.kernel import Missing
+from projections.kernel import Missing, NoSuchValue
 
 RETRY_AFTER_SECONDS = 1
 BUSY_SECONDS = 2
@@ -79,13 +79,12 @@ class Refusal(Exception):
 
 def invalid(field: str, code: str, about: str = "") -> Refusal:
     """A refusal of one field's value."""
-    return Refusal(400, "validation_failed", problems={field: Problem(code, about)})
+    return mistaken({field: Problem(code, about)})
 
 
-def field_problem(error: Exception) -> Refusal:
-    """A complaint of msgspec's as a refusal that names the field."""
-    field, problem = problem_of(error)
-    return Refusal(400, "validation_failed", problems={field: problem})
+def mistaken(problems: Mapping[str, Problem]) -> Refusal:
+    """A refusal of several fields' values."""
+    return Refusal(400, "validation_failed", problems=problems)
 
 
 def request_id(scope: Scope) -> str:
@@ -95,12 +94,14 @@ def request_id(scope: Scope) -> str:
 
 
 def _envelope(request: AnyRequest, refusal: Refusal, allow: str = "") -> Response[ErrorEnvelope]:
-    headers = {"Allow": allow} if allow else {}
+    language = request.headers.get("accept-language", "")
+    headers = {"Content-Language": language_of(language)}
+    if allow:
+        headers["Allow"] = allow
     if refusal.status in (429, 503):
         headers["Retry-After"] = str(refusal.retry_after)
     if refusal.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    language = request.headers.get("accept-language", "")
     error = Error(
         refusal.code,
         message(refusal.code, language),
@@ -129,6 +130,8 @@ def refusal_of(error: Exception) -> Refusal | None:
             return error
         case Rejected():
             return Refusal(422, error.code, details=error.details)
+        case NoSuchValue():
+            return invalid(error.name, "value_not_a_choice", error.value)
         case NotFound() | Missing():
             return Refusal(404, error.code)
         case PermissionDenied():

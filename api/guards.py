@@ -47,8 +47,11 @@ PROTECTIVE = [
 NOTHING_RUNS = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 ONLY_ENCRYPTED = (b"strict-transport-security", b"max-age=31536000")
 
-VARYING = (b"vary", b"authorization, accept-encoding, origin")
+VARYING = (b"vary", b"authorization, cookie, accept-encoding, origin")
 """Litestar's CORS puts `Origin` in the place of what an answer varied by before."""
+
+REFUSAL_VARYING = (b"vary", b"accept-language, authorization, cookie, accept-encoding")
+"""What a refusal depends on: its message is in the reader's language."""
 
 _QUOTA = "quota"
 _ATTEMPT = "attempt"
@@ -160,6 +163,8 @@ async def protect(message: Message, scope: Scope) -> None:
         fields.append(ONLY_ENCRYPTED)
     if scope["litestar_app"].cors_config:
         fields.append(VARYING)
+    if message["status"] >= 400:
+        fields.append(REFUSAL_VARYING)
     quota: Quota | None = scope["state"].get(_QUOTA)
     if quota is not None:
         fields += (

@@ -27,7 +27,15 @@ async def prepare(request: ApiRequest) -> None:
     """Before every route, and before anything of the body is read: who asks, and what."""
     if request.method != "OPTIONS" and not request.route_handler.opt.get("without_session"):
         await _identify(request)
+        _check_sign_in(request)
     await read_parameters(request)
+
+
+def _check_sign_in(request: AnyRequest) -> None:
+    """Refuse whom the route, as it is documented, does not serve."""
+    security = request.route_handler.resolve_security()
+    if security and claimed_identity(request) is None and {} not in security:
+        raise Refusal(401, "not_signed_in")
 
 
 async def _identify(request: AnyRequest) -> None:

@@ -7,7 +7,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from prometheus_client import Counter, Histogram
 
-METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """Methods by name; a client that makes up others makes no more series of figures."""
 
 REQUESTS = Counter("imprimatur_requests", "Answers sent", ["method", "path", "status_code"])

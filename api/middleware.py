@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from api.answers import Answer
 from api.errors import Refusal, request_id
-from api.queries import headers, matches
+from api.queries import ANY, headers, matches
 from api.site import Site
 from api.tenants import named_tenant
 
@@ -138,7 +138,8 @@ def _is_personal(name: bytes, value: bytes) -> bool:
 async def _send(answer: Answer, scope: Scope, send: Send) -> None:
     sent = dict[bytes, bytes](scope["headers"])
     common = headers(answer.etag, private=False)
-    if matches(sent.get(b"if-none-match", b""), answer.etag):
+    known = sent.get(b"if-none-match", b"")
+    if known == ANY or matches(known, answer.etag):
         await _start(send, 304, common)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
         return

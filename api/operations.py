@@ -4,11 +4,14 @@ from typing import Any, Literal
 
 import psycopg
 from litestar import Request, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
 from psycopg_pool import PoolTimeout
 
 from api.commands import errors
+from api.documents import documenting
+from api.errors import RETRY_AFTER_SECONDS
 from api.site import Site, site_of
 from commands.connections import EVERY_TENANT
 from projections.kernel import API, one
@@ -45,9 +48,11 @@ class Health(Struct, frozen=True):
 @get(
     f"{API}/health",
     operation_id="getHealth",
+    operation_class=documenting(),
     summary="Say whether the site is alive, and ready to serve.",
     tags=["operations"],
-    responses=errors(503),
+    responses=errors(400)
+    | {503: ResponseSpec(Health, generate_examples=False, description="Not ready to serve")},
 )
 async def health(request: Request[Any, Any, Any]) -> Response[Health]:
     try:
@@ -56,6 +61,7 @@ async def health(request: Request[Any, Any, Any]) -> Response[Health]:
         return Response(
             Health(live=True, ready=False, database="down", lag={}, dead_letters={}),
             status_code=503,
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         )
     return Response(
         Health(live=True, ready=True, database="up", lag=lag, dead_letters=dead_letters)

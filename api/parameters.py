@@ -1,15 +1,13 @@
 """Values that come as texts: in addresses, in forms, and as flags of the command line."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar, cast
 
-from litestar.openapi.spec import Operation, Parameter, RequestBody
 from msgspec import Struct, ValidationError, convert, inspect, json
 
-from api.errors import invalid
-from api.problems import problem_of
+from api.errors import invalid, mistaken
+from api.problems import problems_of
 
 T = TypeVar("T", bound=Struct)
 
@@ -37,9 +35,10 @@ def from_texts(cls: type[T], given: Iterable[tuple[str, str]]) -> T:
     try:
         return convert(values, cls)
     except ValidationError as error:
-        field, problem = problem_of(error)
-        name, _, _ = field.partition("[")  # one of several has no name of its own
-        raise invalid(name, problem.code, problem.about) from error
+        problems = problems_of(cls, values, error)
+        # One of several has no name of its own.
+        named = {field.partition("[")[0]: problem for field, problem in problems.items()}
+        raise mistaken(named) from error
 
 
 def _number(text: str) -> float | str:
@@ -83,35 +82,6 @@ def parts(kind: inspect.Type) -> Iterator[inspect.Type]:
         yield from parts(kind.type)
     elif isinstance(kind, inspect.VarTupleType):
         yield from parts(kind.item_type)
-
-
-def documenting(
-    parameters: type[Struct] = NoParameters, body: RequestBody | None = None
-) -> type[Operation]:
-    """The documentation of a route that reads its parameters, or its body, by itself."""
-
-    @dataclass
-    class Documented(Operation):
-        def __post_init__(self) -> None:
-            in_path = {one.name: one for one in cast("list[Parameter]", self.parameters or [])}
-            self.parameters = list((_documented(parameters) | in_path).values()) or None
-            self.request_body = body
-
-    return Documented
-
-
-def _documented(cls: type[Struct]) -> dict[str, Parameter]:
-    required = {field.name for field in fields_of(cls) if field.required}
-    return {
-        name: Parameter(
-            name=name,
-            param_in="query",
-            description=schema.get("description"),
-            required=name in required,
-            schema=cast("Any", schema),  # is written out as it is
-        )
-        for name, schema in schemas_of(cls).items()
-    }
 
 
 def schemas_of(cls: type[Struct]) -> dict[str, dict[str, Any]]:

@@ -2,17 +2,18 @@
 
 from typing import Annotated, Any
 
-from litestar import Request, Response, get, post
+from litestar import Request, get, post
 from litestar.params import JSONBody
+from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
+from api.commands import SIGNED_IN, acceptance, accepted, envelope_of, errors
+from api.documents import OF_COMMANDS, WITH_LOCATION, WITH_POSITION, documenting
 from api.identity import signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
 from commands.bus import NOTHING_APPENDED, KeyReused
-from commands.kernel import PermissionDenied
 from commands.people import CreateAccount, Roles
 from domain.people import Username
 from projections.kernel import API
@@ -45,9 +46,10 @@ class Account(Struct, frozen=True):
 @get(
     f"{API}/auth/me",
     operation_id="getOwnAccount",
+    operation_class=documenting(),
     summary="Get one's own account.",
     tags=["people"],
-    responses=errors(401, 403, 503),
+    responses=errors(400, 401, 403, 503),
     security=SIGNED_IN,
 )
 async def me(request: Request[Any, Any, Any]) -> Account:
@@ -72,19 +74,19 @@ async def me(request: Request[Any, Any, Any]) -> Account:
     status_code=201,
     opt={"body": NewAccount},
     operation_id="createAccount",
+    operation_class=documenting(takes=OF_COMMANDS, gives={**WITH_POSITION, **WITH_LOCATION}),
     summary="Create an account with a password.",
     tags=["people"],
-    responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
+    responses=acceptance(201) | errors(400, 401, 403, 409, 413, 415, 422, 503),
     security=SIGNED_IN,
 )
-async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> Response[Accepted]:
+async def create_account(request: ApiRequest, data: JSONBody[NewAccount]) -> ASGIResponse:
     """The hash is stored before the account exists, so that an account can always sign in."""
     site = site_of(request)
     envelope = envelope_of(request)
-    if not (await viewer_of(request)).may("people.create"):
-        raise PermissionDenied("people.create")
     person_id = site.new_id()
     command = CreateAccount(person_id=person_id, username=data.username, roles=data.roles)
+    await site.bus.rehearse(command, envelope)
     await site.passwords.keep(person_id, data.password, data.username)
     try:
         outcome = await site.bus.handle(command, envelope)

@@ -11,13 +11,13 @@ from litestar.response.base import ASGIResponse
 from msgspec import defstruct
 
 from api.answers import Answer
-from api.commands import errors
-from api.errors import AnyRequest, Refusal, invalid
+from api.commands import SIGNED_IN, SIGNED_IN_OR_NOT, UNCHANGED, errors
+from api.documents import OF_READS, POSITION, WITH_ETAG, documenting
+from api.errors import AnyRequest, invalid
 from api.identity import viewer_of
-from api.parameters import documenting
 from api.positions import Checkpoint
 from api.requests import ApiRequest
-from api.site import Site, site_of
+from api.site import site_of
 from api.tenants import tenant_of
 from api.tokens import PREVIEW_SECONDS
 from commands.kernel import PermissionDenied
@@ -33,7 +33,8 @@ from projections.kernel import (
     Viewer,
 )
 
-POSITION = re.compile(r"[0-9]{1,18}")
+ANY = b"*"
+"""An If-None-Match for whatever there is."""
 
 
 def query_routes() -> list[HTTPRouteHandler]:
@@ -49,11 +50,11 @@ def _route(spec: QuerySpec) -> HTTPRouteHandler:
         operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
         summary=spec.summary,
         tags=[context_of(spec.cls)],
-        responses={200: ResponseSpec(_returns(spec), generate_examples=False)} | errors(*statuses),
-        security=[{"bearer": []}, {"cookie": []}]
-        if spec.signed_in
-        else [{}, {"bearer": []}, {"cookie": []}],
-        operation_class=documenting(spec.cls),
+        responses={200: ResponseSpec(_returns(spec), generate_examples=False)}
+        | UNCHANGED
+        | errors(*statuses),
+        security=SIGNED_IN if spec.signed_in else SIGNED_IN_OR_NOT,
+        operation_class=documenting(spec.cls, takes=OF_READS, gives=WITH_ETAG),
         opt={"parameters": spec.cls},
     )(_handler(spec))
 
@@ -85,23 +86,34 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
     """Answer a query for whoever asks, no older than the position that they ask for."""
     site = site_of(request)
     viewer = await viewer_of(request)
-    if spec.signed_in and not viewer.id:
-        raise Refusal(401, "not_signed_in")
     if spec.needs is not None and not viewer.may(spec.needs):
         raise PermissionDenied(spec.needs)
-    await _reach(request, site, spec)
+    query.check()
+    wanted = position_of(request)
+    if spec.model is not None and wanted is not None:
+        await site.positions.reach(spec.model, wanted)
     checkpoint = site.positions.current(spec.model) if spec.model else None
     if spec.model is None or checkpoint is None:
-        return fresh(await _ask(request, query, viewer), None, private=bool(viewer.id))
+        body = await _ask(request, query, viewer)
+        return _answered(request, body, None, private=bool(viewer.id))
     etag = _etag(request, spec.model, checkpoint, viewer)
     if names_entity(request, etag):
         return unchanged(etag, private=bool(viewer.id))
     if viewer.id:
-        return fresh(await _ask(request, query, viewer), etag, private=True)
+        return _answered(request, await _ask(request, query, viewer), etag, private=True)
     body = await _ask_shared(request, spec.model, checkpoint, query)
     kept = Answer(spec.model, checkpoint.changed, body, etag)
     site.answers.put(tenant_of(request), request.scope["path"], request.scope["query_string"], kept)
-    return fresh(body, etag, private=False)
+    return _answered(request, body, etag, private=False)
+
+
+def _answered(
+    request: AnyRequest, body: bytes, etag: bytes | None, *, private: bool
+) -> ASGIResponse:
+    """An answer in full, unless any that exists is one that the client has."""
+    if names_any(request):
+        return unchanged(etag, private=private)
+    return fresh(body, etag, private=private)
 
 
 async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
@@ -140,14 +152,12 @@ def _address(request: AnyRequest) -> bytes:
     return f"{tenant_of(request)} {scope['path']}?".encode() + scope["query_string"]
 
 
-async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
+def position_of(request: AnyRequest) -> int | None:
+    """The position that an answer must not be older than."""
     wanted = request.headers.get("x-min-position")
-    if wanted is None:
-        return
-    if not POSITION.fullmatch(wanted):
+    if wanted is not None and not POSITION.fullmatch(wanted):
         raise invalid("X-Min-Position", "value_unlike_pattern", POSITION.pattern)
-    if spec.model is not None:
-        await site.positions.reach(spec.model, int(wanted))
+    return None if wanted is None else int(wanted)
 
 
 def _etag(
@@ -163,6 +173,11 @@ def _etag(
         hour = int(site_of(request).clock().timestamp()) // PREVIEW_SECONDS
         named += f" {viewer.id} {' '.join(sorted(viewer.permissions))} {hour}".encode()
     return f'W/"{model.schema()}-{checkpoint.changed}-{sha256(named).hexdigest()[:16]}"'.encode()
+
+
+def names_any(request: AnyRequest) -> bool:
+    """Whether the client has what there is, whatever it is."""
+    return request.headers.get("if-none-match", "").encode("latin-1") == ANY
 
 
 def names_entity(request: AnyRequest, etag: bytes) -> bool:
@@ -184,7 +199,7 @@ def fresh(body: bytes, etag: bytes | None, *, private: bool) -> ASGIResponse:
     )
 
 
-def unchanged(etag: bytes, *, private: bool) -> ASGIResponse:
+def unchanged(etag: bytes | None, *, private: bool) -> ASGIResponse:
     """The word that what the client has is still right."""
     return ASGIResponse(
         status_code=304, encoded_headers=headers(etag, private=private), is_head_response=True

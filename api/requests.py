@@ -10,8 +10,9 @@ from litestar import Request
 from litestar.exceptions import InternalServerException
 from msgspec import MsgspecError, Struct, ValidationError, json
 
-from api.errors import Refusal, field_problem
+from api.errors import Refusal, mistaken
 from api.parameters import NoParameters, from_texts
+from api.problems import problems_of
 
 NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """How JSON writes the one character that PostgreSQL can't keep in a text."""
@@ -35,7 +36,7 @@ class ApiRequest(Request[Any, Any, Any]):
             said = json.decode(raw, type=body)
             _WITHOUT_REPEATS.decode(raw.decode())
         except ValidationError as error:
-            raise field_problem(error) from error
+            raise mistaken(problems_of(body, _as_it_is(raw), error)) from error
         except (MsgspecError, UnicodeDecodeError) as error:
             raise _malformed(str(error)) from error
         return said
@@ -62,6 +63,14 @@ async def read_parameters(request: ApiRequest) -> None:
         raise _malformed("the address is not UTF-8") from error
     named = [one for one in request.path_params.items() if one[0] in takes.__struct_fields__]
     request.parameters = from_texts(takes, named + given)
+
+
+def _as_it_is(raw: bytes) -> Any:
+    """A body whatever it says; None where what follows its first mistake can't be read."""
+    try:
+        return json.decode(raw)
+    except (MsgspecError, RecursionError):
+        return None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> None:

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from api.browsers import csrf_token
 from api.commands import NO_CONTENT, SIGNED_IN, errors
+from api.documents import documenting
 from api.errors import AnyRequest, Refusal
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
@@ -80,6 +81,7 @@ class OwnSessions(Struct, frozen=True):
     status_code=200,
     opt={"body": Credentials, **WITHOUT_SESSION},
     operation_id="login",
+    operation_class=documenting(),
     summary="Sign in with a user name and a password, for tokens or for a session cookie.",
     tags=["people"],
     responses=errors(400, 401, 403, 413, 415, 503),
@@ -157,6 +159,7 @@ def token_pair(site: Site, session: Session, secret: str) -> TokenPair:
     status_code=200,
     opt={"body": RefreshToken, **WITHOUT_SESSION},
     operation_id="refreshTokens",
+    operation_class=documenting(),
     summary="Exchange a refresh token, once; twice ends the session.",
     tags=["people"],
     responses=errors(400, 401, 403, 413, 415, 503),
@@ -188,6 +191,7 @@ async def record_ends(site: Site, session_ids: list[str], tenant: str, reason: E
     f"{API}/auth/logout",
     status_code=204,
     operation_id="logout",
+    operation_class=documenting(),
     summary="Sign out here, at once.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 503),
@@ -204,6 +208,7 @@ async def logout(request: ApiRequest) -> Response[None]:
     f"{API}/auth/logout-all",
     status_code=204,
     operation_id="logoutEverywhere",
+    operation_class=documenting(),
     summary="Sign out everywhere, at once.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 503),
@@ -219,6 +224,7 @@ async def logout_all(request: ApiRequest) -> Response[None]:
 @get(
     f"{API}/auth/sessions",
     operation_id="listOwnSessions",
+    operation_class=documenting(),
     summary="List where one is signed in.",
     tags=["people"],
     responses=errors(400, 401, 403, 503),
@@ -254,6 +260,7 @@ async def _described(
     f"{API}/auth/sessions/{{session_id:str}}",
     status_code=204,
     operation_id="endOwnSession",
+    operation_class=documenting(),
     summary="Sign a device or a browser out, at once.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 404, 503),

@@ -77,6 +77,10 @@ NOTHING_APPENDED = (
 """What says for certain that the command left nothing; LogUnavailable, for one, does not."""
 
 
+NOT_KEPT = (Banned, Deactivated, KeyDestroyed, NotFound, PermissionDenied, UnknownActor)
+"""What refuses a command without an answer to keep: by now the key may have one of before."""
+
+
 class Envelope(Struct, frozen=True, kw_only=True):
     """Who sends a command, and what it belongs to; `command_id` is the idempotency key."""
 
@@ -115,6 +119,7 @@ class Bus:
     ) -> None:
         self._writer = writer
         self._verdicts = _Verdicts()
+        self._reader = reader
         self._vault = vault
         self._states = _States(reader, vault)
         self._clock = clock
@@ -127,6 +132,32 @@ class Bus:
         Contended, EventTooLarge, KeyDestroyed, LogUnavailable.
         """
         spec = COMMANDS[type(command)]
+        try:
+            return await self._handle(spec, command, envelope)
+        except NOT_KEPT:
+            known = await self._known(envelope)
+            if known is None:
+                raise
+            return _answer_again(known, self._fingerprint(spec, command, envelope.actor))
+
+    async def rehearse(self, command: Command, envelope: Envelope) -> None:
+        """Refuse what `handle` would refuse by now, before more is spent on the request.
+
+        Raises NotFound, PermissionDenied, Banned, UnknownActor.
+        """
+        try:
+            await self._decide(COMMANDS[type(command)], command, envelope, fresh=True)
+        except NOT_KEPT:
+            if await self._known(envelope) is None:
+                raise
+
+    async def _known(self, envelope: Envelope) -> Duplicate | None:
+        """The answer that the actor was given before under the same key."""
+        if envelope.command_id is None:
+            return None
+        return await self._reader.answered(envelope.tenant, envelope.command_id, envelope.actor)
+
+    async def _handle(self, spec: CommandSpec, command: Command, envelope: Envelope) -> Outcome:
         if spec.new_id and not getattr(command, spec.new_id):
             command = structs.replace(command, **{spec.new_id: self._new_id()})
         command_id = envelope.command_id or self._new_id()
@@ -134,7 +165,7 @@ class Bus:
             fresh = attempt > 0
             try:
                 decision = await self._decide(spec, command, envelope, fresh=fresh)
-            except (Banned, Deactivated, NotFound, PermissionDenied, UnknownActor):
+            except NOT_KEPT:
                 if fresh:
                     raise
                 continue

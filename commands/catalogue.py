@@ -44,6 +44,17 @@ PAGES_PER_EVENT = 60
 """Keeps an event of pages with the longest names below the log's limit for one event."""
 
 
+def require_seen(ctx: Context, series: Series, chapter: Chapter | None = None) -> None:
+    """Refuse what readers and the actor do not see as if it were not there."""
+    if chapter is None:
+        noun, owner, public = "series", series.created_by, series.published
+    else:
+        shown = chapter.status == "approved" and not chapter.deleted
+        noun, owner, public = "chapter", chapter.uploaded_by, shown and series.published
+    if not (public or owner == ctx.actor or ctx.may("moderation.read")):
+        raise NotFound(noun)
+
+
 @command(
     post="/series", needs="catalogue.create", status=201, series_id=Series, wanted_slug=SlugClaim
 )
@@ -104,6 +115,7 @@ class ReviseSeries(Command):
     categories: Names | UnsetType = UNSET
 
     def decide(self, series: Series, ctx: Context) -> Iterator[Event]:
+        require_seen(ctx, series)
         require(series.created_by == ctx.actor or ctx.may("catalogue.publish"), "not_your_series")
         changed: dict[str, Any] = {
             name: value
@@ -152,8 +164,7 @@ class UploadChapter(Command):
     def decide(self, series: Series, chapter: Chapter, ctx: Context) -> Iterator[Event]:
         if chapter.status != "absent":
             return
-        if not (series.published or series.created_by == ctx.actor or ctx.may("moderation.read")):
-            raise NotFound("series")  # as for whoever asks to read it
+        require_seen(ctx, series)
         yield ChapterUploaded(
             chapter_id=self.chapter_id,
             series_id=self.series_id,
@@ -241,13 +252,19 @@ class RejectChapter(Command):
         )
 
 
-@command(delete="/chapters/{chapter_id}", needs="catalogue.upload", chapter_id=Chapter)
+@command(
+    delete="/chapters/{chapter_id}",
+    needs="catalogue.upload",
+    chapter_id=Chapter,
+    series_id=Series,
+)
 class DeleteChapter(Command):
     """Take a chapter away, by its uploader or a moderator; its history stays in the log."""
 
     chapter_id: str
 
-    def decide(self, chapter: Chapter, ctx: Context) -> Iterator[Event]:
+    def decide(self, chapter: Chapter, series: Series, ctx: Context) -> Iterator[Event]:
+        require_seen(ctx, series, chapter)
         require(
             chapter.uploaded_by == ctx.actor or ctx.may("catalogue.approve"), "not_your_chapter"
         )

@@ -247,12 +247,20 @@ class UnknownActor(Exception):
 def key_of(
     name: str, command: Command, actor: str, tenant_id: str, read: Mapping[str, Loaded]
 ) -> str:
-    """The id that a read refers to: who asks and where, the command's, or a state's read before."""
+    """The id that a read refers to: who asks and where, the command's, or a state's read before.
+
+    Raises NotFound where that state is of a stream that is absent.
+    """
     if name in ("actor", "tenant"):
         return actor if name == "actor" else tenant_id
-    for source in (command, *(loaded.state for loaded in read.values())):
-        value = getattr(source, name, None)
+    value = getattr(command, name, None)
+    if isinstance(value, str):
+        return value
+    for loaded in read.values():
+        value = getattr(loaded.state, name, None)
         if isinstance(value, str):
+            if loaded.version == 0:
+                raise NotFound(category(type(loaded.state)))
             return value
     raise RegistryError(f"{type(command).__name__} has no {name} to read by")
 

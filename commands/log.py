@@ -41,6 +41,11 @@ _STREAM: LiteralString = (
     " WHERE tenant = %s AND stream = %s AND version > %s ORDER BY version"
 )
 
+_ANSWERED: LiteralString = (
+    "SELECT fingerprint, outcome, first_position, last_position FROM log.commands"
+    " WHERE tenant = %s AND command_id = %s AND actor = %s"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -343,3 +348,10 @@ class LogReader:
             cursor = await connection.execute(_STREAM, (tenant, stream, after))
             history = [recorded(row) for row in await cursor.fetchall()]
         return await self._vault.opened(history)
+
+    async def answered(self, tenant: str, command_id: str, actor: str) -> Duplicate | None:
+        """The answer that an actor was given under a command id."""
+        async with self._pool.of(tenant) as connection:
+            cursor = await connection.execute(_ANSWERED, (tenant, command_id, actor))
+            row = await cursor.fetchone()
+        return Duplicate(*row) if row else None

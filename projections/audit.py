@@ -6,9 +6,9 @@ from typing import Annotated, Any, LiteralString
 from msgspec import Meta, Raw, Struct, json
 from psycopg import sql
 
-from domain.kernel import EVENTS, encode, recorded
+from domain.kernel import EVENTS, STATES, encode, recorded
 from domain.personal import personal_fields
-from projections.kernel import Asked, Missing, Query, query
+from projections.kernel import Asked, Missing, NoSuchValue, Query, query
 
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 Limit = Annotated[int, Meta(ge=1, le=1_000, description="Events an answer, at most 1,000")]
@@ -56,9 +56,9 @@ _SELECT = sql.SQL(
 )
 _BETWEEN = sql.SQL("e.position > %(after)s AND e.position < %(before)s")
 # An equality would let the planner walk the whole log by position for a name it takes for common.
-_ALONG = sql.SQL(
-    "(e.{0}, e.position) > ({1}, %(after)s) AND (e.{0}, e.position) < ({1}, %(before)s)"
-)
+_ALONG = sql.SQL("({0}, e.position) > ({1}, %(after)s) AND ({0}, e.position) < ({1}, %(before)s)")
+_INDEXED = ({"actor"}, {"type"}, {"correlation_id"}, {"actor", "type"})
+"""Filters that have an index by position."""
 _OF_STREAM = sql.SQL("e.stream = %(stream)s AND e.version > %(version)s")
 _VERSION: LiteralString = (
     "SELECT version FROM log.events"
@@ -133,6 +133,12 @@ class AuditEvents(Query):
     since: Moment | None = None
     until: Moment | None = None
 
+    def check(self) -> None:
+        if self.type and self.type not in EVENTS:
+            raise NoSuchValue("type", self.type)
+        if self.stream and self.stream.partition("-")[0] not in STATES:
+            raise NoSuchValue("stream", self.stream)
+
     async def answer(self, asked: Asked) -> bytes:
         values: dict[str, Any] = {name: getattr(self, name) for name in self.__struct_fields__}
         values |= {"tenant": asked.tenant, "before": _LAST}
@@ -158,12 +164,11 @@ class AuditEvents(Query):
         }
         if self.stream:
             return [_OF_STREAM, _BETWEEN, *equal.values()], sql.SQL("e.version")
-        if len(equal) != 1 or self.command_id:
+        if equal.keys() not in _INDEXED or self.command_id:
             return [_BETWEEN, *equal.values()], sql.SQL("e.position")
-        (name,) = equal
-        column = sql.Identifier(name)
-        along = _ALONG.format(column, sql.Placeholder(name))
-        return [along], sql.SQL("e.{}, e.position").format(column)
+        columns = sql.SQL(", ").join(sql.Identifier("e", name) for name in equal)
+        along = _ALONG.format(columns, sql.SQL(", ").join(map(sql.Placeholder, equal)))
+        return [along], sql.SQL("{}, e.position").format(columns)
 
 
 @query(get="/audit/streams/{stream}", needs="audit.read", returns=AuditPage)

@@ -191,6 +191,15 @@ class Missing(Exception):
         self.code = f"{noun}_not_found"
 
 
+class NoSuchValue(Exception):
+    """A parameter names what cannot exist."""
+
+    def __init__(self, name: str, value: str) -> None:
+        super().__init__(f"{name}: {value}")
+        self.name = name
+        self.value = value
+
+
 async def one(cursor: AsyncCursor[Any]) -> tuple[Any, ...]:
     """The single row of a statement that always gives one."""
     row = await cursor.fetchone()
@@ -211,6 +220,9 @@ class QueryMeta(StructMeta):
 
 class Query(Struct, metaclass=QueryMeta):
     """A question; its fields are the parameters of the address."""
+
+    def check(self) -> None:
+        """Refuse values that no answer could be about; raises NoSuchValue."""
 
     async def answer(self, asked: Asked) -> bytes:
         """The answer as JSON; raises Missing."""

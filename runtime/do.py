@@ -9,7 +9,8 @@ from typing import Any
 import click
 from msgspec import inspect, json
 
-from api.commands import IDEMPOTENCY_KEY, refuse_empty_patch
+from api.commands import refuse_empty_patch
+from api.documents import IDEMPOTENCY_KEY
 from api.errors import Refusal
 from api.messages import message
 from api.parameters import fields_of, from_texts, parts

@@ -165,5 +165,100 @@ def test_a_client_that_has_an_image_is_not_sent_it_again(site: Site) -> None:
     assert (again.status_code, again.content) == (304, b"")
 
 
+@pytest.mark.parametrize("by", [*READERS, "auditor"])
+def test_whatever_exists_is_not_sent_to_who_has_it(site: Site, by: str) -> None:
+    series = site.series()
+    site.get(by, f"/series/{series}")
+    have = {"If-None-Match": "*"}
+    for path in (f"/series/{series}", "/series", f"/series?search={series}"):
+        for _ in "12":  # from the database, and from memory
+            plain = good(site.client(by).get(path))
+            answer = site.client(by).get(path, headers=have)
+            assert (answer.status_code, answer.content) == (304, b"")
+            assert answer.headers["ETag"] == plain.headers["ETag"]
+    refused(site.client(by).get("/series/none", headers=have), 404, "series_not_found")
+
+
+def test_what_has_no_tag_exists_all_the_same(site: Site) -> None:
+    series = site.series()
+    have = site.now | {"If-None-Match": "*"}
+    auditor = site.client("auditor")
+    answer = auditor.get(f"/audit/streams/series-{series}", headers=have)
+    assert (answer.status_code, answer.content) == (304, b"")
+    refused(auditor.get("/audit/streams/series-none", headers=have), 404, "stream_not_found")
+
+
+@pytest.fixture(scope="module")
+def image(site: Site) -> str:
+    """The address of an image that anybody may see."""
+    chapter = site.approved(site.series())
+    return site.url + site.get("anonymous", f"/chapters/{chapter}")["pages"][0]["url"]
+
+
+def test_an_image_that_exists_is_not_sent_to_who_has_it(site: Site, image: str) -> None:
+    have = {"If-None-Match": "*"}
+    assert site.anonymous.get(image, headers=have).status_code == 304
+    refused(site.anonymous.get(f"{image}x", headers=have), 404, "image_not_found")
+
+
+def test_an_image_waits_for_a_position(site: Site, image: str) -> None:
+    good(site.anonymous.get(image, headers=site.now))
+    late = {"X-Min-Position": "9" * 18}
+    refused(site.anonymous.get(image, headers=late), 504, "position_not_reached")
+    error = refused(
+        site.anonymous.get(image, headers={"X-Min-Position": "one"}), 400, "validation_failed"
+    )
+    assert error["field_errors"].keys() == {"X-Min-Position"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [
+        ("bytes=0-0", slice(0, 1)),
+        ("bytes=10-19", slice(10, 20)),
+        ("bytes=10-", slice(10, None)),
+        ("bytes=10-999999999", slice(10, None)),
+    ],
+)
+def test_a_part_of_an_image_is_sent_to_who_asks_for_it(
+    site: Site, image: str, asked: str, part: slice
+) -> None:
+    whole = good(site.anonymous.get(image))
+    assert whole.headers["Accept-Ranges"] == "bytes"
+    for headers in ({}, {"If-Range": whole.headers["ETag"]}):
+        answer = site.anonymous.get(image, headers={"Range": asked} | headers)
+        assert (answer.status_code, answer.content) == (206, whole.content[part])
+        first, last, _ = part.indices(len(whole.content))
+        said = f"bytes {first}-{last - 1}/{len(whole.content)}"
+        assert answer.headers["Content-Range"] == said
+        assert answer.headers["Content-Length"] == str(len(answer.content))
+        assert answer.headers["ETag"] == whole.headers["ETag"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Range": "bytes=-10"},
+        {"Range": "bytes=9-1"},
+        {"Range": "bytes=0-1,3-4"},
+        {"Range": "pages=1-2"},
+        {"Range": "bytes=٣-"},
+        {"Range": "bytes=0-1", "If-Range": '"another"'},
+    ],
+)
+def test_what_is_no_single_range_is_answered_in_full(
+    site: Site, image: str, headers: dict[str, str]
+) -> None:
+    whole = good(site.anonymous.get(image))
+    lines = [(name.encode(), value.encode()) for name, value in headers.items()]
+    answer = site.anonymous.get(image, headers=lines)
+    assert (answer.status_code, answer.content) == (200, whole.content)
+
+
+def test_a_range_beyond_an_image_is_refused(site: Site, image: str) -> None:
+    answer = site.anonymous.get(image, headers={"Range": "bytes=999999999-"})
+    refused(answer, 416, "range_not_satisfiable")
+
+
 def has_followers(site: Site, number: int) -> bool:
     return good(site.anonymous.get("/series?category=Follows")).json()["count"] == number

@@ -10,6 +10,8 @@ import pytest
 import schemathesis
 from prometheus_client.parser import text_string_to_metric_families
 
+from projections.kernel import QUERIES
+from runtime.registry import COMMANDS
 from tests.site import Site, good, refused
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -96,9 +98,55 @@ def test_every_operation_documents_what_it_may_answer(document: dict[str, Any]) 
 def test_every_error_is_documented_as_an_envelope(document: dict[str, Any]) -> None:
     for name, operation in operations(document).items():
         for status, response in operation["responses"].items():
-            if status >= "400" and name != "GET /health":
+            if status >= "400" and (name, status) != ("GET /health", "503"):
                 schema = response["content"]["application/json"]["schema"]
                 assert schema == {"$ref": "#/components/schemas/ErrorEnvelope"}, (name, status)
+
+
+def test_a_site_that_is_not_ready_is_documented_as_what_it_says(document: dict[str, Any]) -> None:
+    content = operations(document)["GET /health"]["responses"]["503"]["content"]
+    assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/Health"}
+
+
+UPLOADS = ("POST /series/{series_id}/chapters", "PUT /series/{series_id}/chapters")
+MAKING = {"POST /series", "POST /people", *UPLOADS}
+"""Commands whose answer says where what they made is found."""
+
+
+def test_the_headers_of_commands_and_reads_are_documented(document: dict[str, Any]) -> None:
+    reads, commands = set[str](), set[str]()
+    for name, operation in operations(document).items():
+        asked = {one["name"] for one in operation["parameters"] if one["in"] == "header"}
+        assert "Accept-Language" in asked, name
+        told = {status: set(one["headers"]) for status, one in operation["responses"].items()}
+        (success, *_) = sorted(told)
+        for status, headers in told.items():
+            assert headers >= {"X-Request-ID", "RateLimit-Remaining", "RateLimit-Reset"}, name
+            assert ("Retry-After" in headers) == (status in ("429", "503")), (name, status)
+            assert ("WWW-Authenticate" in headers) == (status == "401"), (name, status)
+        if asked & {"Idempotency-Key", "X-Correlation-ID"}:
+            assert asked >= {"Idempotency-Key", "X-Correlation-ID"}, name
+            assert "X-Position" in told[success], name
+            assert ("Location" in told[success]) == (name in MAKING), name
+            commands.add(name)
+        if asked & {"X-Min-Position", "If-None-Match"}:
+            assert asked >= {"X-Min-Position", "If-None-Match"}, name
+            assert {"ETag"} <= told["304"] & told[success], name
+            reads.add(name)
+    declared = {f"{one.method} {one.path}" for one in COMMANDS.values() if one.method}
+    assert commands == declared | MAKING
+    assert reads == {f"GET {one.path}" for one in QUERIES.values()} | {IMAGES}
+
+
+IMAGES = "GET /chapters/{chapter_id}/images/{name}"
+
+
+def test_what_opens_an_image_and_parts_of_it_are_documented(document: dict[str, Any]) -> None:
+    image = operations(document)[IMAGES]
+    assert image["security"] == [{}, {"bearer": []}, {"cookie": []}]
+    assert {"preview", "Range", "If-Range"} <= {one["name"] for one in image["parameters"]}
+    assert {"206", "304", "416"} <= image["responses"].keys()
+    assert {"Accept-Ranges", "Content-Range"} <= image["responses"]["206"]["headers"].keys()
 
 
 def test_limits_are_documented(document: dict[str, Any]) -> None:

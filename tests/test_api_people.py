@@ -120,6 +120,13 @@ def test_a_token_that_is_not_the_sites_own_and_in_time_is_none(site: Site) -> No
             refused(answer, 401, "not_signed_in")
 
 
+def test_a_token_that_was_good_is_not_when_it_has_expired(site: Site) -> None:
+    token = access_token(site["reader"].id, datetime.now(UTC) - timedelta(seconds=597))
+    client = {"Authorization": f"Bearer {token}"}
+    good(site.anonymous.get("/auth/me", headers=client))
+    until(lambda: site.anonymous.get("/auth/me", headers=client).status_code == 401)
+
+
 @pytest.mark.parametrize("header", ["", "Basic YWlkYTphaWRh", "Bearer", "Token x", "null"])
 def test_another_way_of_signing_in_is_refused_also_where_none_is_needed(
     site: Site, header: str

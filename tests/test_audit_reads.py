@@ -210,3 +210,14 @@ def test_a_busy_filter_beside_one_that_finds_nothing_reads_nothing(
     for other in busy.keys() - {name}:
         query = asking({name: busy[name], other: "none"})
         reads_little(history, query, range(0))
+
+
+@pytest.mark.parametrize("after", [0, MIDDLE - 2, MIDDLE, EVENTS])
+@pytest.mark.parametrize("actor", ["early", "late"])
+@pytest.mark.parametrize("kind", ["early", "late"])
+def test_a_busy_actor_and_a_busy_type_read_what_they_have_in_common(
+    history: History, actor: str, kind: str, after: int
+) -> None:
+    query = asking({"actor": actor, "type": f"test.{kind}"}, after)
+    common = [one for one in HALVES[actor] if one in HALVES[kind] and one > after]
+    reads_little(history, query, range(common[0], common[-1] + 1) if common else range(0))

@@ -35,7 +35,7 @@ from commands.kernel import (
 )
 from commands.log import LogReader, LogWriter
 from commands.people import BanPerson, CreateAccount, UnbanPerson
-from commands.vault import Vault
+from commands.vault import KeyDestroyed, Vault
 from domain.catalogue import Chapter, Series
 from domain.kernel import Recorded, Rejected
 from tests.database import MASTER_KEY, Database
@@ -244,6 +244,48 @@ def test_a_rejection_is_kept_for_its_key(database: Database) -> None:
 
     play(database, scenario)
     assert types(database, "chapter-c")[-1] == "catalogue.ChapterApproved"
+
+
+def test_a_key_keeps_its_answer_when_its_request_would_be_refused_by_now(
+    database: Database,
+) -> None:
+    ban, another = (BanPerson(person_id="rita", reason=reason) for reason in ("spam", "noise"))
+
+    async def scenario(a: Process, b: Process) -> None:
+        first = await a.do(ban, by="mara", key="k")
+        await a.do(UnbanPerson(person_id="rita"), by="mara")
+        with psycopg.connect(database.superuser) as connection:
+            connection.execute("UPDATE people.keys SET wrapped = NULL WHERE subject = 'rita'")
+        assert await b.do(ban, by="mara", key="k") == first
+        with pytest.raises(KeyDestroyed):
+            await b.do(ban, by="mara", key="l")
+        await a.do(BanPerson(person_id="mara", reason="spam"), by="adam")
+        assert await b.do(ban, by="mara", key="k") == first
+        with pytest.raises(KeyReused):
+            await b.do(another, by="mara", key="k")
+        with pytest.raises(KeyDestroyed):
+            await b.do(ban, by="mike", key="k")
+
+    play(database, scenario)
+
+
+def test_a_rehearsal_refuses_what_has_no_answer_yet(database: Database) -> None:
+    async def scenario(a: Process, b: Process) -> None:
+        before = events(database)
+        for by, refusal in (("uma", NotFound), ("rita", PermissionDenied)):
+            with pytest.raises(refusal):
+                await a.bus.rehearse(chapter("c"), Envelope(actor=by, command_id="k"))
+        await a.do(series("s"), by="mara")
+        await a.do(PublishSeries(series_id="s"), by="mara")
+        await b.bus.rehearse(chapter("c"), Envelope(actor="uma"))
+        await a.do(chapter("c"), by="uma", key="k")
+        assert len(events(database)) == len(before) + 4
+        await a.do(UnpublishSeries(series_id="s"), by="mara")
+        await b.bus.rehearse(chapter("c"), Envelope(actor="uma", command_id="k"))
+        with pytest.raises(NotFound):
+            await b.bus.rehearse(chapter("d"), Envelope(actor="uma", command_id="l"))
+
+    play(database, scenario)
 
 
 def test_nobody_acts_after_their_ban(database: Database) -> None:

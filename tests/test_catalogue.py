@@ -26,6 +26,7 @@ from domain.catalogue import (
     SlugClaimed,
     slugify,
 )
+from domain.kernel import Event
 from tests.histories import (
     approved,
     banned,
@@ -93,7 +94,12 @@ def test_only_what_changes_is_recorded(given: GivenEvents) -> None:
 
 def test_nobody_revises_anothers_series(given: GivenEvents) -> None:
     change = ReviseSeries(series_id="s1", title="Mine")
-    given(created()).when(change, by="ben").then_rejected("not_your_series")
+    given(created(), published).when(change, by="ben").then_rejected("not_your_series")
+
+
+def test_nobody_revises_what_they_do_not_see(given: GivenEvents) -> None:
+    change = ReviseSeries(series_id="s1", title="Mine")
+    given(created()).when(change, by="ben").then_rejected("series_not_found")
 
 
 def test_a_moderator_revises_any_series(given: GivenEvents) -> None:
@@ -252,7 +258,19 @@ def test_a_moderator_deletes(given: GivenEvents) -> None:
 
 
 def test_another_uploader_does_not_delete(given: GivenEvents) -> None:
-    given(*pending()).when(DELETE, by="ben").then_rejected("not_your_chapter")
+    shown = (*pending(), approved, published)
+    given(*shown).when(DELETE, by="ben").then_rejected("not_your_chapter")
+
+
+@pytest.mark.parametrize(
+    "then", [(), (published,), (approved,), (rejected, published), (approved, published, deleted)]
+)
+def test_nobody_deletes_what_they_do_not_see(given: GivenEvents, then: tuple[Event, ...]) -> None:
+    given(*pending(), *then).when(DELETE, by="ben").then_rejected("chapter_not_found")
+
+
+def test_what_is_not_there_is_not_deleted(given: GivenEvents) -> None:
+    given(created()).when(DELETE, by="ben").then_rejected("chapter_not_found")
 
 
 def test_deleting_twice_is_harmless(given: GivenEvents) -> None:

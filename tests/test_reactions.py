@@ -1,6 +1,7 @@
 """Policies: what follows from an event follows once, and what cannot follow holds up nothing."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ from commands.log import APPEND, Append, LogUnavailable, NewEvent, encode_batch
 from commands.people import BanPerson
 from domain.catalogue import ChapterRefused, Finding, SeriesRevised
 from domain.people import PersonBanned
+from runtime import reactions
 from runtime.policies import read_policies, retry_policies
 from runtime.reactions import Deferred
 from tests.database import Database
@@ -314,3 +316,27 @@ def test_a_worker_that_lacks_a_policy_leaves_its_bookmark_where_it_is(
     place.react(policies=[ELSEWHERE])
     place.react(policies=[follower.spec, ELSEWHERE])
     assert followed(place) == followed(place, ELSEWHERE.name) == ["first"]
+
+
+def leases(place: Workshop) -> list[bool]:
+    """Whether each of those who follow the log may react to it, or waits until it may."""
+    rows = place.query(
+        "SELECT granted FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE locktype = 'advisory' AND datname = current_database() AND objid = %s"
+        " ORDER BY granted",
+        vars(reactions)["_LEASE"],
+    )
+    return [granted for (granted,) in rows]
+
+
+def test_of_two_workers_one_reacts_and_the_other_takes_over(place: Workshop, follower: Follower):
+    with ExitStack() as second:
+        with place.reacting(follower.spec):
+            until(lambda: leases(place) == [True])
+            second.enter_context(place.reacting(follower.spec))
+            until(lambda: leases(place) == [False, True])
+            retitle(place, "first")
+            until(lambda: followed(place) == ["first"])
+        retitle(place, "second")
+        until(lambda: followed(place) == ["first", "second"])
+        assert leases(place) == [True]

@@ -186,16 +186,26 @@ class Workshop:
                 pass
 
     @contextmanager
-    def at_work(self) -> Generator[None]:
-        """Run a worker while the block does."""
-        working = self.do(self._start())
+    def reacting(self, *policies: PolicySpec) -> Generator[None]:
+        """React to whatever comes, in a process of its own so to say, while the block runs."""
+        reactions = Reactions(self._jobs_dsn, self.bus, list(policies), self.defer)
+        working = self.do(self._start(reactions.run()))
         try:
             yield
         finally:
             self.do(self._end(working))
 
-    async def _start(self) -> asyncio.Task[None]:
-        return asyncio.create_task(run_worker(self.settings))
+    @contextmanager
+    def at_work(self) -> Generator[None]:
+        """Run a worker while the block does."""
+        working = self.do(self._start(run_worker(self.settings)))
+        try:
+            yield
+        finally:
+            self.do(self._end(working))
+
+    async def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work)
 
     async def _end(self, working: asyncio.Task[None]) -> None:
         assert not working.done(), working
