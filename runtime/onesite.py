@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
 from runtime.migrate import migrate
+from runtime.prune import prune
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, ChildProcess, Supervisor
 
@@ -40,6 +41,7 @@ class OneSite:
         self._postgres.start()
         try:
             migrate(self._postgres.dsn("owner"))
+            prune(self._postgres.dsn("owner"))
             # What an upload or a worker left behind when it was killed.
             shutil.rmtree(self.folder.path / "scratch", ignore_errors=True)
             settings = replace(site_settings(self.folder, self._given), admin_dsn="")

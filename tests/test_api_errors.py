@@ -361,6 +361,7 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
         server.database() as database,
         running_site(database, tmp_path) as site,
     ):
+        assert "imprimatur_projection_lag{" in httpx.get(f"{site.url}/metrics").text
         server.postgres.stop()
         until(lambda: site.anonymous.get("/health").status_code == 503)
         health = site.anonymous.get("/health").json()
@@ -372,7 +373,10 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
         ):
             refused(answer, 503, "unavailable")
             assert int(answer.headers["Retry-After"]) > 0
-        assert httpx.get(f"{site.url}/metrics").is_success
+        figures = httpx.get(f"{site.url}/metrics").text
+        assert "imprimatur_database_up 0.0" in figures
+        for stale in ("_lag{", "dead_letters{", "imprimatur_failed_jobs "):
+            assert stale not in figures
         server.postgres.start()
         until(lambda: site.anonymous.get("/health").is_success)
         site.series()

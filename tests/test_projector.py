@@ -21,17 +21,19 @@ from projections.kernel import MODELS, ReadModel
 from projections.moderation import Moderation
 from projections.projector import LeaseLost, Projection, Projector
 from projections.rows import RowCache
+from runtime.followers import retry_read_model
 from runtime.migrate import migrate
-from runtime.readmodels import retry_dead_letters
 from tests import histories
-from tests.database import MASTER_KEY, Database
+from tests.database import MASTER_KEY, Database, Server
 from tests.processes import until
 from tests.rebuilding import Tables, assert_equal_to_a_rebuild, empty, fold_all, tables_of
-from tests.tally import POISON, UNWRITABLE, Tally
+from tests.tally import POISON, TOO_LONG, UNWRITABLE, Tally
 
 Connection = psycopg.Connection[Any]
 
 command_ids = count()
+
+LOGGER = "projections.projector"
 
 
 @pytest.fixture
@@ -242,7 +244,7 @@ def test_a_retry_folds_in_order_what_was_set_aside(
     append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
     projection = fold_all(connection, tally)
     monkeypatch.setattr(tally, "broken", False)
-    assert retry_dead_letters(database.app, tally.name) == 2
+    assert retry_read_model(database.app, tally.name) == 2
     append(connection, retitled("s1", "set aside after the retry was asked for"))
     while projection.step():
         pass
@@ -255,13 +257,25 @@ def test_a_retry_folds_in_order_what_was_set_aside(
     assert titles(connection)["s1"][-1] == "last"
 
 
+def test_a_retry_does_not_wait_until_nothing_else_is_to_be_folded(
+    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
+):
+    append(connection, created("s1"), retitled("s1", POISON))
+    projection = fold_all(connection, tally)
+    monkeypatch.setattr(tally, "broken", False)
+    retry_read_model(database.app, tally.name)
+    append(connection, created("s2"))
+    projection.step()
+    assert titles(connection) == {"s1": ["first", POISON], "s2": ["first"]}
+
+
 def test_a_retry_that_fails_again_is_set_aside_again(
     connection: Connection, database: Database, tally: type[Tally]
 ):
     append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
     fold_all(connection, tally)
     before = dead_letters(connection)
-    retry_dead_letters(database.app, tally.name)
+    retry_read_model(database.app, tally.name)
     fold_all(connection, tally)
     assert dead_letters(connection) == before
     assert titles(connection) == {"s1": ["first"]}
@@ -274,7 +288,7 @@ def test_a_retry_that_changes_rows_is_a_change_of_its_own(
     fold_all(connection, tally)
     assert checkpoint(connection, tally) == (last, last)
     monkeypatch.setattr(tally, "broken", False)
-    retry_dead_letters(database.app, tally.name)
+    retry_read_model(database.app, tally.name)
     fold_all(connection, tally)
     position, changed = checkpoint(connection, tally)
     assert position == last
@@ -282,19 +296,20 @@ def test_a_retry_that_changes_rows_is_a_change_of_its_own(
 
 
 @pytest.mark.parametrize("retried", [False, True])
+@pytest.mark.parametrize("title", [UNWRITABLE, TOO_LONG], ids=["unwritable", "too long"])
 def test_an_event_whose_rows_cannot_be_written_is_set_aside_alone(
-    connection: Connection, database: Database, tally: type[Tally], retried: bool
+    connection: Connection, database: Database, tally: type[Tally], title: str, retried: bool
 ):
     last = append(
         connection,
         created("s1"),
-        retitled("s1", UNWRITABLE),
+        retitled("s1", title),
         retitled("s1", "third"),
         created("s2"),
     )
     fold_all(connection, tally)
     if retried:
-        retry_dead_letters(database.app, tally.name)
+        retry_read_model(database.app, tally.name)
         fold_all(connection, tally)
     assert titles(connection) == {"s1": ["first"], "s2": ["first"]}
     assert [position for _, position, _, _ in dead_letters(connection)] == [2, 3]
@@ -400,3 +415,36 @@ def test_two_projectors_fold_every_event_once_while_their_connections_are_cut(
         for one in projectors:
             one.stop()
     assert titles(connection) == {"s1": [str(number) for number in range(60)]}
+
+
+def test_a_database_that_is_gone_is_said_once_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(projector, "RECONNECT_SECONDS", 0.01)
+    tried = count()
+    connect = psycopg.connect
+
+    def try_to_connect(*arguments: Any, **options: Any) -> Connection:
+        next(tried)
+        return connect(*arguments, **options)
+
+    def said() -> list[str]:
+        return [one.message.split(":")[0] for one in caplog.records if one.name == LOGGER]
+
+    with Server() as server, server.database() as database:
+        monkeypatch.setattr(psycopg, "connect", try_to_connect)
+        one = Projector(database.app, KeyRing(MASTER_KEY), [Catalogue])
+        one.start()
+        try:
+            with connect(database.app, autocommit=True) as connection:
+                last = append(connection, histories.created())
+                until(lambda: checkpoint(connection, Catalogue)[0] == last)
+            server.postgres.stop()
+            until(lambda: next(tried) > 50)
+            assert said() == ["catalogue waits"]
+            server.postgres.start()
+            until(lambda: len(said()) == 2)
+        finally:
+            one.stop()
+        assert said() == ["catalogue waits", "catalogue goes on"]
+    assert not any(record.exc_info for record in caplog.records if record.name == LOGGER)

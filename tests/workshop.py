@@ -168,16 +168,20 @@ class Workshop:
         await deferral(self.queue())(connection, jobs)
 
     def react(
-        self, defer: DeferJobs | None = None, policies: Iterable[PolicySpec] = POLICIES.values()
+        self,
+        defer: DeferJobs | None = None,
+        policies: Iterable[PolicySpec] = POLICIES.values(),
+        steps: int | None = None,
     ) -> None:
-        """React, in a process of its own so to say, to all that is new."""
-        self.do(self._react(Reactions("", self.bus, list(policies), defer or self.defer)))
+        """React, in a process of its own so to say, to all that is new, or for some steps."""
+        self.do(self._react(Reactions("", self.bus, list(policies), defer or self.defer), steps))
 
-    async def _react(self, reactions: Reactions) -> None:
+    async def _react(self, reactions: Reactions, steps: int | None) -> None:
         async with await AsyncConnection.connect(self._jobs_dsn, autocommit=True) as connection:
             await reactions.open(connection)
-            while await reactions.step(connection):
-                pass
+            for _ in count() if steps is None else range(steps):
+                if not await reactions.step(connection):
+                    break
 
     @contextmanager
     def at_work(self) -> Generator[None]:
