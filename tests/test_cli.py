@@ -294,7 +294,7 @@ def test_a_command_finds_the_embedded_site_of_a_folder(run: Run, folder: Path):
         series = ("create-series", "--title", "One", *SERIES)
         run("do", *series, "--as", "aida", "--data", str(folder)).done()
         run("migrate", "--data", str(folder)).done()
-        assert "moderation_3" in run("projections", "status", "--data", str(folder)).done()
+        assert "moderation_4" in run("projections", "status", "--data", str(folder)).done()
     for command in (("dsn",), ("migrate",), ("projections", "status")):
         assert "is not running" in run(*command, "--data", str(folder)).refused()
 

@@ -316,7 +316,9 @@ def test_an_event_whose_rows_cannot_be_written_is_set_aside_alone(
     assert checkpoint(connection, tally) == (last, last)
 
 
-def test_a_chapter_deleted_before_it_was_refused_is_no_dead_letter(connection: Connection):
+def test_a_chapter_deleted_before_it_was_refused_stays_deleted_and_is_no_dead_letter(
+    connection: Connection,
+):
     malicious = ChapterRefused(
         chapter_id="c1",
         uploaded_by="ana",
@@ -328,6 +330,9 @@ def test_a_chapter_deleted_before_it_was_refused_is_no_dead_letter(connection: C
     for model in (Catalogue, Moderation):
         fold_all(connection, model)
     assert dead_letters(connection) == []
+    assert connection.execute("SELECT status FROM moderation_4.uploads").fetchall() == [
+        ("deleted",)
+    ]
 
 
 def test_only_a_row_that_changes_counts_as_a_change(connection: Connection, tally: type[Tally]):
