@@ -24,6 +24,13 @@ from runtime.settings import Settings, read_settings
 START_SECONDS = 60.0
 POLL_SECONDS = 0.1
 
+ADDRESSES = (
+    ("series", "/api/v1/series"),
+    ("documentation", "/api/v1/schema"),
+    ("health", "/api/v1/health"),
+    ("metrics", "/metrics"),
+)
+
 
 def run_demo(data: Path, port: int, *, once: bool, as_json: bool) -> int:
     """Tell the story on a site in `data`; 0 only if every step held."""
@@ -33,7 +40,7 @@ def run_demo(data: Path, port: int, *, once: bool, as_json: bool) -> int:
     try:
         supervisor.start()
         summary = _tell(site, running_settings(data, settings))
-        _print(summary, data, as_json=as_json)
+        _print(summary, data, as_json=as_json, serving=not once)
         if not once and summary.held:
             Console(stderr=True).print(f"Serving {summary.url} until Ctrl-C.")
             return supervisor.run_until_signal()
@@ -103,7 +110,7 @@ def _trail(summary: Summary) -> Table:
     return trail
 
 
-def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
+def _print(summary: Summary, data: Path, *, as_json: bool, serving: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(json.format(json.encode(summary)) + b"\n")
         sys.stdout.flush()
@@ -119,12 +126,11 @@ def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
     for account in summary.accounts:
         accounts.add_row(account["username"], account["role"], account["password"])
     console.print(accounts)
-    for name, path in (
-        ("series", "/api/v1/series"),
-        ("documentation", "/api/v1/schema"),
-        ("health", "/api/v1/health"),
-        ("metrics", "/metrics"),
-    ):
+    for name, path in ADDRESSES if serving else ():
         console.print(f"{name:>14}  {summary.url}{path}")
     console.print(f"{'data':>14}  {data}")
-    console.print("bek is banned and cannot sign in. Without --once the site goes on serving.")
+    console.print("bek is banned and cannot sign in.")
+    if not serving:
+        console.print(
+            "The site has ended. Without --once it goes on serving."
+        )
