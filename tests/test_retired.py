@@ -1,8 +1,6 @@
 """Read models and policies that no code declares any more: out of the figures, and dropped."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
@@ -16,18 +14,11 @@ from runtime.prune import prune
 from runtime.settings import Settings
 from runtime.wiring import open_pool
 from tests.database import MASTER_KEY, Database
+from tests.readmodels import Connection
 from tests.tally import Tally
-
-Connection = psycopg.Connection[Any]
 
 NAME = Catalogue.schema()
 NEXT = f"catalogue_{Catalogue.version + 1}"
-
-
-@pytest.fixture
-def connection(database: Database) -> Iterator[Connection]:
-    with psycopg.connect(database.app, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.fixture

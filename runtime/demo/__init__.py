@@ -131,6 +131,4 @@ def _print(summary: Summary, data: Path, *, as_json: bool, serving: bool) -> Non
     console.print(f"{'data':>14}  {data}")
     console.print("bek is banned and cannot sign in.")
     if not serving:
-        console.print(
-            "The site has ended. Without --once it goes on serving."
-        )
+        console.print("The site has ended. Without --once it goes on serving.")
