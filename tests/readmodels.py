@@ -1,7 +1,7 @@
 """Appending what read models fold, and what is found in them."""
 
 from itertools import count
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from msgspec.structs import replace
@@ -72,3 +72,14 @@ def cut(database: Database, connection: Connection) -> None:
     with psycopg.connect(database.superuser) as superuser:
         pid = connection.info.backend_pid
         superuser.execute("SELECT pg_terminate_backend(%s, 10_000)", (pid,))
+
+
+def rows_of(
+    connection: Connection, model: type[ReadModel], asked: LiteralString
+) -> list[tuple[Any, ...]]:
+    """What is found in a read model's own tables."""
+    with connection.transaction():
+        connection.execute("SELECT set_config('search_path', %s, true)", (model.schema(),))
+        found = connection.execute(asked).fetchall()
+        connection.execute("SET LOCAL search_path TO DEFAULT")
+    return found

@@ -13,7 +13,9 @@ import pytest
 from msgspec import Struct, json
 
 from commands.kernel import COMMANDS
+from projections.catalogue import Catalogue
 from projections.kernel import MODELS
+from projections.moderation import Moderation
 from runtime.cli import cli, main
 from runtime.embedded import EmbeddedPostgres
 from runtime.migrate import migrate
@@ -211,10 +213,11 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
     with psycopg.connect(database.app, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
-            " VALUES ('catalogue', 4, 1, 'series-s1', 'broken')"
+            " VALUES ('catalogue', %s, 1, 'series-s1', 'broken')",
+            (Catalogue.version,),
         )
-        assert re.search(r"catalogue_4 +│ 0 +│ 6 +│ 1 ", status(on_site))
-        for name in ("catalogue", "catalogue_4"):
+        assert re.search(rf"{Catalogue.schema()} +│ 0 +│ 6 +│ 1 ", status(on_site))
+        for name in (Catalogue.name, Catalogue.schema()):
             connection.execute("UPDATE projections.dead_letters SET retry = false")
             assert on_site("projections", "retry", name).done() == "1"
             marked = connection.execute("SELECT retry FROM projections.dead_letters").fetchall()
@@ -294,7 +297,7 @@ def test_a_command_finds_the_embedded_site_of_a_folder(run: Run, folder: Path):
         series = ("create-series", "--title", "One", *SERIES)
         run("do", *series, "--as", "aida", "--data", str(folder)).done()
         run("migrate", "--data", str(folder)).done()
-        assert "moderation_4" in run("projections", "status", "--data", str(folder)).done()
+        assert Moderation.schema() in run("projections", "status", "--data", str(folder)).done()
     for command in (("dsn",), ("migrate",), ("projections", "status")):
         assert "is not running" in run(*command, "--data", str(folder)).refused()
 

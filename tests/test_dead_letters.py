@@ -8,7 +8,16 @@ from projections.moderation import Moderation
 from runtime.followers import retry_read_model
 from tests import histories
 from tests.database import Database
-from tests.readmodels import Connection, append, checkpoint, created, dead_letters, retitled, titles
+from tests.readmodels import (
+    Connection,
+    append,
+    checkpoint,
+    created,
+    dead_letters,
+    retitled,
+    rows_of,
+    titles,
+)
 from tests.rebuilding import fold_all
 from tests.tally import POISON, TOO_LONG, UNWRITABLE, Tally
 
@@ -32,7 +41,7 @@ def test_an_event_that_cannot_be_folded_holds_its_stream_for_that_read_model_alo
         ("tally", 4, "series-s1", "follows an event that was set aside"),
     ]
     assert checkpoint(connection, tally) == (last, last)
-    found = connection.execute("SELECT title FROM catalogue_4.series ORDER BY id").fetchall()
+    found = rows_of(connection, Catalogue, "SELECT title FROM series ORDER BY id")
     assert found == [("third",), ("second",)]
 
 
@@ -139,6 +148,4 @@ def test_a_chapter_deleted_before_it_was_refused_stays_deleted_and_is_no_dead_le
     for model in (Catalogue, Moderation):
         fold_all(connection, model)
     assert dead_letters(connection) == []
-    assert connection.execute("SELECT status FROM moderation_4.uploads").fetchall() == [
-        ("deleted",)
-    ]
+    assert rows_of(connection, Moderation, "SELECT status FROM uploads") == [("deleted",)]

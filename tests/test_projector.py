@@ -32,6 +32,7 @@ from tests.readmodels import (
     dead_letters,
     opened,
     retitled,
+    rows_of,
     titles,
 )
 from tests.rebuilding import Tables, assert_equal_to_a_rebuild, empty, fold_all, tables_of
@@ -98,9 +99,9 @@ def test_events_fold_to_the_same_in_a_batch_as_one_by_one(
                 patch.setattr(projector, "BATCH", batch)
                 assert folded(connection, model) == one_by_one
         assert dead_letters(connection) == []
-        ((published,),) = connection.execute(
-            "SELECT count(*) FROM catalogue_4.series WHERE published"
-        ).fetchall()
+        ((published,),) = rows_of(
+            connection, Catalogue, "SELECT count(*) FROM series WHERE published"
+        )
         totals = tables_of(connection, Catalogue)["totals"]
         assert totals == ([("main", "series", published)] if published else [])
 

@@ -1,6 +1,7 @@
 """The worker: what follows from an event follows once, whatever happens in between."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -76,7 +77,7 @@ def test_a_page_of_two_chapters_goes_with_the_last_of_them(place: Workshop):
     first, second = place.upload(1, 2), place.upload(2, 3)
     with place.at_work():
         for chapter in (first, second):
-            until(lambda: place.status(chapter) == "pending")  # noqa: B023 awaited at once
+            until(partial(place.is_pending, chapter))
         assert len(place.blobs()[1]) == 6
         place.ask(RejectChapter(chapter_id=first, reason="blurred"), by="meder")
         until(place.all_is_done)

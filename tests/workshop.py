@@ -120,6 +120,9 @@ class Workshop:
     def status(self, chapter_id: str) -> str:
         return self.chapter(chapter_id).status
 
+    def is_pending(self, chapter_id: str) -> bool:
+        return self.status(chapter_id) == "pending"
+
     def blobs(self) -> tuple[set[str], set[str]]:
         """The archives and the pages that are stored."""
         keys = set(self.store.keys())

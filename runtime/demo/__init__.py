@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +17,11 @@ from domain.kernel import Rejected
 from runtime.accounts import add_account
 from runtime.demo.client import StepFailed
 from runtime.demo.story import ADMINISTRATOR, CAST, Story, Summary
+from runtime.lifeline import wait_for
 from runtime.onesite import OneSite, running_settings
 from runtime.settings import Settings, read_settings
 
 START_SECONDS = 60.0
-POLL_SECONDS = 0.1
 
 ADDRESSES = (
     ("series", "/api/v1/series"),
@@ -86,13 +85,15 @@ def _tell(site: OneSite, settings: Settings) -> Summary:
 
 
 def _await_ready(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/api/v1/health").is_success:
-                return
-        time.sleep(POLL_SECONDS)
-    raise StepFailed(f"the site did not get ready within {START_SECONDS:g} s")
+    if not wait_for(lambda: _is_ready(url), START_SECONDS):
+        raise StepFailed(f"the site did not get ready within {START_SECONDS:g} s")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/api/v1/health").is_success
+    except httpx.TransportError:
+        return False
 
 
 def _trail(summary: Summary) -> Table:

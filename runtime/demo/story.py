@@ -20,6 +20,7 @@ CAST = {
 
 PATIENCE_SECONDS = 45.0
 POLL_SECONDS = 0.1
+"""The API announces nothing yet, so whoever waits for a worker's doing asks again."""
 
 REASON = "Pages 3 to 5 are missing; please upload the whole chapter."
 
