@@ -1,12 +1,21 @@
 """What operators ask: is it alive, is it ready, how is it doing."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import psycopg
 from litestar import Request, Response, get
 from litestar.openapi.datastructures import ResponseSpec
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, Gauge, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Metric,
+    generate_latest,
+)
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from psycopg_pool import PoolTimeout
 
 from api.commands import errors
@@ -14,35 +23,30 @@ from api.documents import documenting
 from api.errors import RETRY_AFTER_SECONDS
 from api.site import Site, site_of
 from commands.connections import EVERY_TENANT
-from projections.kernel import API, one
+from commands.kernel import POLICIES
+from projections.kernel import API, MODELS, one
+from projections.standings import STANDINGS, Follower, Standing
 
 READY_SECONDS = 2.0
 """How long the database may take before the site counts as not ready."""
 
-DATABASE_UP = Gauge("imprimatur_database_up", "Whether the database answers")
-LAG = Gauge("imprimatur_projection_lag", "Positions a read model is behind the log", ["model"])
-DEAD_LETTERS = Gauge("imprimatur_dead_letters", "Events set aside by a read model", ["model"])
-
-FAILED_JOBS = Gauge("imprimatur_failed_jobs", "Jobs that were given up after their last retry")
-
-_FAILED_JOBS_QUERY = "SELECT count(*) FROM jobs.procrastinate_jobs WHERE status = 'failed'"
-
-_LAG_QUERY = """
-    SELECT model, version, (SELECT coalesce(max(position), 0) FROM log.events) - position,
-           (SELECT count(*) FROM projections.dead_letters d
-            WHERE d.model = c.model AND d.version = c.version)
-    FROM projections.checkpoints c
-"""
+_FAILED_JOBS = "SELECT count(*) FROM jobs.procrastinate_jobs WHERE status = 'failed'"
 
 
-class Health(Struct, frozen=True):
-    """Live: the process answers. Ready: the database does too; `lag` by read model."""
+class Health(Struct, frozen=True, kw_only=True):
+    """Live: the process answers. Ready: the database does too, and says how the rest is doing.
 
-    live: bool
+    `lag` and `dead_letters` are by read model, `policy_lag` and `policy_dead_letters` by policy.
+    """
+
+    live: bool = True
     ready: bool
     database: Literal["up", "down"]
-    lag: dict[str, int]
-    dead_letters: dict[str, int]
+    lag: dict[str, int] = {}
+    dead_letters: dict[str, int] = {}
+    policy_lag: dict[str, int] = {}
+    policy_dead_letters: dict[str, int] = {}
+    failed_jobs: int | None = None
 
 
 @get(
@@ -55,44 +59,82 @@ class Health(Struct, frozen=True):
     | {503: ResponseSpec(Health, generate_examples=False, description="Not ready to serve")},
 )
 async def health(request: Request[Any, Any, Any]) -> Response[Health]:
+    found = await examine(site_of(request))
+    if found.ready:
+        return Response(found)
+    later = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return Response(found, status_code=503, headers=later)
+
+
+async def examine(site: Site) -> Health:
+    """How the site is doing, as far as the database answers."""
     try:
-        lag, dead_letters = await measure(site_of(request))
+        async with site.pool.of(EVERY_TENANT, READY_SECONDS) as connection:
+            cursor = await connection.execute(STANDINGS)
+            standings = [Standing(*row) for row in await cursor.fetchall()]
+            (failed,) = await one(await connection.execute(_FAILED_JOBS))
     except (psycopg.OperationalError, PoolTimeout):
-        return Response(
-            Health(live=True, ready=False, database="down", lag={}, dead_letters={}),
-            status_code=503,
-            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
-        )
-    return Response(
-        Health(live=True, ready=True, database="up", lag=lag, dead_letters=dead_letters)
+        return Health(ready=False, database="down")
+    models, policies = (list(_in_use(standings, kind)) for kind in ("read model", "policy"))
+    return Health(
+        ready=True,
+        database="up",
+        lag={one.name: one.lag for one in models},
+        dead_letters={one.name: one.dead_letters for one in models},
+        policy_lag={one.name: one.lag for one in policies},
+        policy_dead_letters={one.name: one.dead_letters for one in policies},
+        failed_jobs=failed,
     )
 
 
-async def measure(site: Site) -> tuple[dict[str, int], dict[str, int]]:
-    """How far each read model is behind, and how many events it has set aside."""
-    lag: dict[str, int] = {}
-    dead_letters: dict[str, int] = {}
-    async with site.pool.of(EVERY_TENANT, READY_SECONDS) as connection:
-        cursor = await connection.execute(_LAG_QUERY)
-        for model, version, behind, set_aside in await cursor.fetchall():
-            lag[f"{model}_{version}"] = behind
-            dead_letters[f"{model}_{version}"] = set_aside
-            LAG.labels(f"{model}_{version}").set(behind)
-            DEAD_LETTERS.labels(f"{model}_{version}").set(set_aside)
-        (failed,) = await one(await connection.execute(_FAILED_JOBS_QUERY))
-        FAILED_JOBS.set(failed)
-    return lag, dead_letters
+def is_in_use(standing: Standing) -> bool:
+    """Whether this process's code declares it; what it does not never catches up."""
+    schemas = {model.schema() for model in MODELS.values()}
+    return standing.name in (schemas if standing.follower == "read model" else POLICIES)
+
+
+def _in_use(standings: Iterable[Standing], follower: Follower) -> Iterable[Standing]:
+    return (one for one in standings if one.follower == follower and is_in_use(one))
+
+
+class _Measured(Collector):
+    """What the database said just now, and nothing that it said before."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterable[Metric]:
+        health = self._health
+        yield GaugeMetricFamily(
+            "imprimatur_database_up", "Whether the database answers", int(health.ready)
+        )
+        for name, told, label, values in (
+            ("projection_lag", "Positions a read model is behind the log", "model", health.lag),
+            ("dead_letters", "Events set aside by a read model", "model", health.dead_letters),
+            ("policy_lag", "Positions a policy is behind the log", "policy", health.policy_lag),
+            (
+                "policy_dead_letters",
+                "Events set aside by a policy",
+                "policy",
+                health.policy_dead_letters,
+            ),
+        ):
+            family = GaugeMetricFamily(f"imprimatur_{name}", told, labels=[label])
+            for labelled, value in values.items():
+                family.add_metric([labelled], value)
+            yield family
+        if health.failed_jobs is not None:
+            told = "Jobs that were given up after their last retry"
+            yield GaugeMetricFamily("imprimatur_failed_jobs", told, health.failed_jobs)
 
 
 @get("/metrics", include_in_schema=False)
 async def metrics(request: Request[Any, Any, Any]) -> Response[bytes]:
     """The figures for Prometheus; those of the database are left out while it is down."""
-    try:
-        await measure(site_of(request))
-        DATABASE_UP.set(1)
-    except (psycopg.OperationalError, PoolTimeout):
-        DATABASE_UP.set(0)
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    measured = CollectorRegistry()
+    measured.register(_Measured(await examine(site_of(request))))
+    figures = generate_latest(REGISTRY) + generate_latest(measured)
+    return Response(figures, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 HANDLERS = [health, metrics]

@@ -139,13 +139,15 @@ class PublishSeries(Command):
 
 @command(delete="/series/{series_id}/publication", needs="catalogue.publish", series_id=Series)
 class UnpublishSeries(Command):
-    """Hide a series from readers."""
+    """Hide a series from readers, saying why unless it is one's own."""
 
     series_id: str
+    reason: Reason | None = None
 
     def decide(self, series: Series, ctx: Context) -> Iterator[Event]:
         if series.published:
-            yield SeriesUnpublished(series_id=self.series_id)
+            require(self.reason or series.created_by == ctx.actor, "reason_required")
+            yield SeriesUnpublished(series_id=self.series_id, reason=self.reason or "")
 
 
 @command(needs="catalogue.upload", series_id=Series, chapter_id=Chapter)
@@ -259,17 +261,20 @@ class RejectChapter(Command):
     series_id=Series,
 )
 class DeleteChapter(Command):
-    """Take a chapter away, by its uploader or a moderator; its history stays in the log."""
+    """Take a chapter away, as its uploader, or as a moderator saying why; the log keeps it all."""
 
     chapter_id: str
+    reason: Reason | None = None
 
     def decide(self, chapter: Chapter, series: Series, ctx: Context) -> Iterator[Event]:
         require_seen(ctx, series, chapter)
-        require(
-            chapter.uploaded_by == ctx.actor or ctx.may("catalogue.approve"), "not_your_chapter"
-        )
+        own = chapter.uploaded_by == ctx.actor
+        require(own or ctx.may("catalogue.approve"), "not_your_chapter")
         if not chapter.deleted:
-            yield ChapterDeleted(chapter_id=self.chapter_id, archive=chapter.archive)
+            require(self.reason or own, "reason_required")
+            yield ChapterDeleted(
+                chapter_id=self.chapter_id, archive=chapter.archive, reason=self.reason or ""
+            )
 
 
 @job

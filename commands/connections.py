@@ -1,6 +1,6 @@
 """Connections to the database, each of which sees one tenant at a time."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -9,6 +9,8 @@ from psycopg_pool import AsyncConnectionPool
 
 EVERY_TENANT = "*"
 """What stands for all tenants, for those who serve them all: operators, projectors, policies."""
+
+_KEEP = "SELECT pg_advisory_lock_shared(hashtextextended(name, 0)) FROM unnest(%s::text[]) AS name"
 
 
 class TenantConnection(AsyncConnection[Any]):
@@ -24,13 +26,20 @@ class TenantConnection(AsyncConnection[Any]):
 
 
 class TenantPool(AsyncConnectionPool[AsyncConnection[Any]]):
-    """Connections that see nobody's rows until they are asked for as a tenant's."""
+    """Connections that see nobody's rows until they are asked for as a tenant's.
 
-    def __init__(self, dsn: str, **options: Any) -> None:
+    While it is open, `imprimatur projections prune` drops none of the schemas that it reads.
+    """
+
+    def __init__(self, dsn: str, schemas: Sequence[str] = (), **options: Any) -> None:
+        async def begin(connection: AsyncConnection[Any]) -> None:
+            await cast("TenantConnection", connection).serve("")
+            await connection.execute(_KEEP, (list(schemas),))
+
         super().__init__(
             dsn,
             connection_class=TenantConnection,
-            configure=_serve_nobody,
+            configure=begin,
             kwargs={"autocommit": True, "prepare_threshold": 2},
             **options,
         )
@@ -45,7 +54,3 @@ class TenantPool(AsyncConnectionPool[AsyncConnection[Any]]):
             if one.tenant != tenant:
                 await one.serve(tenant)
             yield one
-
-
-async def _serve_nobody(connection: AsyncConnection[Any]) -> None:
-    await cast("TenantConnection", connection).serve("")

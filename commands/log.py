@@ -217,7 +217,7 @@ class LogWriter:
             except psycopg.OperationalError as error:
                 if (error.sqlstate or "").startswith(_LIMIT_EXCEEDED):
                     raise
-                logger.warning("the log's database does not answer; trying again", exc_info=True)
+                logger.warning("the log's database does not answer; trying again: %r", error)
                 self._disconnect()
                 self._ending.wait(pause)
         raise LogUnavailable
@@ -236,8 +236,8 @@ class LogWriter:
         """Wake the followers; they poll as well, so a lost wake-up costs only time."""
         try:
             self._connect().execute(ANNOUNCE)
-        except psycopg.OperationalError:
-            logger.warning("followers were not woken", exc_info=True)
+        except psycopg.OperationalError as error:
+            logger.warning("followers were not woken: %r", error)
             self._disconnect()
 
 

@@ -87,6 +87,7 @@ class SeriesPublished(Event):
 
 class SeriesUnpublished(Event):
     series_id: str
+    reason: str = ""
 
 
 class SlugClaimed(Event):
@@ -143,6 +144,7 @@ class ChapterRejected(Event):
 class ChapterDeleted(Event):
     chapter_id: str
     archive: str
+    reason: str = ""
 
 
 class Series(State):

@@ -11,9 +11,10 @@ from msgspec import Struct
 
 from ingest.images import SNIFFED_BYTES, DecodedImage, DecoderPool, ImageRefused, sniff
 from ingest.limits import Limits
+from ingest.members import Entry, read_member
 from ingest.pages import arrange, media_type_of
 from ingest.refusal import ArchiveRefused, Finding, refusal
-from ingest.zipreader import Entry, read_entries, read_member
+from ingest.zipreader import read_entries
 
 __all__ = ["ArchiveRefused", "Finding", "Limits", "PreparedChapter", "PreparedPage",
            "prepare_chapter"]  # fmt: skip
@@ -134,8 +135,9 @@ class _Preparation:
             try:
                 decoded = future.result()
             except ImageRefused as error:
-                finding = Finding(error.code, error.detail, written.name)
-                raise ArchiveRefused(finding, malicious=error.malicious) from error
+                raise refusal(
+                    error.code, error.detail, written.name, malicious=error.malicious
+                ) from error
             self._pages.append(self._finish(written, decoded))
 
     def _finish(self, written: _WrittenPage, decoded: DecodedImage) -> PreparedPage:

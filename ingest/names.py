@@ -2,6 +2,7 @@
 
 import posixpath
 import re
+import unicodedata
 import zlib
 
 from ingest.refusal import refusal
@@ -39,6 +40,16 @@ def check_name(name: str) -> None:
         raise refusal("absolute_path", "outside the archive", name, malicious=True)
     if ".." in name.split("/"):
         raise refusal("path_traversal", "outside the archive", name, malicious=True)
+
+
+def is_folder_of(folder: str, name: str) -> bool:
+    """Tell whether an entry lies below another one, however their names are written."""
+    above, below = (_folded(posixpath.normpath(one)) for one in (folder, name))
+    return below.startswith(f"{above}/")
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def leads_out(link: str, target: bytes) -> bool:

@@ -61,7 +61,7 @@ def arrange(names: Sequence[str]) -> Arrangement:
         if media_type_of(name):
             pages.append((index, PurePosixPath(name)))
         else:
-            notes.append(Finding("discarded_file", "not an image", name))
+            notes.append(Finding("discarded_file", "Left out: it is not an image.", name))
     if not pages:
         raise refusal("no_pages", "the archive holds no images")
     _refuse_several_folders([path for _, path in pages])
@@ -80,12 +80,12 @@ def _is_system_file(name: str) -> bool:
 def _refuse_several_folders(paths: list[PurePosixPath]) -> None:
     folders = sorted({str(path.parent) for path in paths})
     if len(folders) > 1:
-        raise refusal("several_folders", f"pages lie in {len(folders)} folders: {folders[0]}, …")
+        raise refusal("several_folders", f"{len(folders)} folders, such as {folders[0]}")
 
 
 def _refuse_duplicates(ordered: list[PurePosixPath]) -> None:
     duplicates = [
-        Finding("duplicate_page", f"the same page as {first.name}", str(second))
+        Finding("duplicate_page", f"The same page as {first.name}; remove one.", str(second))
         for first, second in pairwise(ordered)
         if natural_key(first.stem) == natural_key(second.stem)
     ]
@@ -105,15 +105,15 @@ def _number_notes(ordered: list[PurePosixPath]) -> list[Finding]:
         entry = str(path)
         numbers = _NUMBER.findall(path.stem)
         if path.name.startswith("!"):
-            notes.append(Finding("credits_page", "put before the first page", entry))
+            notes.append(Finding("credits_page", "Put before the first page.", entry))
             continue
         if not numbers:
-            notes.append(Finding("unnumbered_page", "placed by its name", entry))
+            notes.append(Finding("unnumbered_page", "Without a number: placed by its name.", entry))
             continue
         first = last = int(numbers[-1])
         if path in spreads and len(spreads[path][1]) == len(spreads[path][2]):
             first, last = int(spreads[path][1]), int(spreads[path][2])
-            notes.append(Finding("page_range", f"{first} to {last} in one image", entry))
+            notes.append(Finding("page_range", f"Pages {first} to {last} in one image.", entry))
         notes.extend(_sequence_notes(previous, first, entry))
         previous = last
     return notes
@@ -121,11 +121,11 @@ def _number_notes(ordered: list[PurePosixPath]) -> list[Finding]:
 
 def _sequence_notes(previous: int | None, number: int, entry: str) -> list[Finding]:
     if previous is None:
-        odd_start = Finding("unusual_start", f"the first number is {number}", entry)
+        odd_start = Finding("unusual_start", f"The first page has the number {number}.", entry)
         return [odd_start] if number != 1 else []
     if number > previous + 1:
         missing = f"{previous + 1}" if number == previous + 2 else f"{previous + 1} to {number - 1}"
-        return [Finding("page_gap", f"{missing} missing before this page", entry)]
+        return [Finding("page_gap", f"Missing before this page: {missing}.", entry)]
     if number < previous:
-        return [Finding("number_falls", f"{number} comes after {previous}", entry)]
+        return [Finding("number_falls", f"Page {number} comes after page {previous}.", entry)]
     return []

@@ -7,13 +7,13 @@ Zip64 and data descriptors. Whatever two readers could understand differently is
 import stat
 import struct
 import unicodedata
-import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from ingest.limits import MIB, Limits
-from ingest.names import check_name, decode_names, leads_out
+from ingest.members import Entry, read_member
+from ingest.names import check_name, decode_names, is_folder_of, leads_out
 from ingest.refusal import ArchiveRefused, refusal
 
 _END = struct.Struct("<4s4H2IH")
@@ -35,24 +35,10 @@ _COMMENT_BYTES = 0xFFFF
 _DIRECTORY_BYTES = 4 * MIB
 _DEFLATE_RATIO = 1032  # no deflate stream expands further
 _BOMB_RATIO = 200
-_CHUNK = 64 * 1024
-_PROOF_OF_BOMB = MIB
 
 _UNIX_HOSTS = (3, 19)  # Unix and OS X; attributes made elsewhere hold no mode
 _FILE_TYPES = (0, stat.S_IFREG, stat.S_IFDIR, stat.S_IFIFO)  # `cat 1.jpg | zip a.zip -`: a FIFO
 _TARGET_BYTES = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One member of an archive: where its data lies and what it must turn out to be."""
-
-    name: str
-    deflated: bool
-    crc: int
-    compressed: int
-    size: int
-    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +86,8 @@ def read_entries(file: BinaryIO, limits: Limits) -> tuple[Entry, ...]:
                   directory.start)  # fmt: skip
     _check_expansion(records, length, limits)
     entries = tuple(entry for entry, _ in placed)
-    for record, entry in zip(records, entries, strict=True):
-        _check_file_type(file, record.file_type, entry)
+    _check_file_types(file, [record.file_type for record in records], entries)
     return entries
-
-
-def read_member(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    """Yield the content of an entry in chunks; it is whole and genuine once the iterator ends.
-
-    Raises ArchiveRefused at the first byte that contradicts the directory.
-    """
-    crc, left = 0, entry.size
-    for chunk in _inflated(file, entry) if entry.deflated else _stored(file, entry):
-        crc = zlib.crc32(chunk, crc)
-        left -= len(chunk)
-        yield chunk
-    if left:
-        raise refusal("shorter_than_declared", f"{left} bytes are missing", entry.name)
-    if crc != entry.crc:
-        raise refusal("crc_mismatch", f"{crc:08x} instead of {entry.crc:08x}", entry.name)
 
 
 def _find_directory(file: BinaryIO, length: int) -> _Directory:
@@ -278,8 +247,13 @@ def _place(file: BinaryIO, record: _Record, limit: int) -> tuple[Entry, int]:
         raise refusal("header_mismatch", "the local method or flags differ", name)
     streamed = bool(flags & _DESCRIPTOR)
     sizes = (size, compressed)
-    if not streamed or _U32 in sizes:
+    unicode_path = _UNICODE_PATH.to_bytes(2, "little") in after[name_length:]
+    if not streamed or _U32 in sizes or unicode_path:
         extra = _parse_extra(after[name_length:])
+        if _UNICODE_PATH in extra and decode_names(
+            record.raw_name, flags, extra[_UNICODE_PATH]
+        ) != (name, record.older_name):
+            raise refusal("name_mismatch", "the local Unicode name differs", name)
         if not streamed or _ZIP64 in extra:
             sizes = _widen(sizes, extra, name)
     for local, listed in zip(sizes, (record.size, record.compressed), strict=True):
@@ -342,51 +316,22 @@ def _check_expansion(records: list[_Record], length: int, limits: Limits) -> Non
         raise refusal("inflates_too_large", detail)
 
 
-def _check_file_type(file: BinaryIO, file_type: int, entry: Entry) -> None:
-    if file_type in _FILE_TYPES:
-        return
-    out = False
-    if file_type == stat.S_IFLNK and entry.size <= _TARGET_BYTES:
-        out = leads_out(entry.name, b"".join(read_member(file, entry)))
-    detail = "a link out of the archive" if out else "a link or device"
-    raise refusal("special_file", detail, entry.name, malicious=out)
+def _check_file_types(file: BinaryIO, file_types: Sequence[int], entries: Sequence[Entry]) -> None:
+    """Refuse links and devices; it is a plan where links lead out and other entries pass through.
 
-
-def _stored(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    file.seek(entry.start)
-    left = entry.size
-    while left and (chunk := file.read(min(_CHUNK, left))):
-        left -= len(chunk)
-        yield chunk
-
-
-def _inflated(file: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    file.seek(entry.start)
-    stream = zlib.decompressobj(-zlib.MAX_WBITS)
-    unread, left, excess = entry.compressed, entry.size, 0
-    while not stream.eof:
-        data = stream.unconsumed_tail
-        if not data:
-            data = file.read(min(_CHUNK, unread))
-            unread -= len(data)
-        try:
-            chunk = stream.decompress(data, min(_CHUNK, left) or _CHUNK)
-        except zlib.error as error:
-            raise refusal("corrupt_member", str(error), entry.name) from error
-        if not (chunk or data or stream.eof):
-            raise refusal("truncated_member", "the compressed data stops early", entry.name)
-        if left:
-            left -= len(chunk)
-            yield chunk
-        else:
-            excess += len(chunk)
-        if excess > _PROOF_OF_BOMB:
-            detail = f"more than {excess} bytes beyond the declared {entry.size}"
-            raise refusal("zip_bomb", detail, entry.name, malicious=True)
-    if excess:
-        raise refusal("longer_than_declared", f"{excess} bytes too many", entry.name)
-    if unread or stream.unused_data:
-        raise refusal("unused_member_data", "bytes after the compressed data", entry.name)
+    A link alone proves nothing: `zip -y` packs those that happen to be there, wherever they lead.
+    """
+    kinds = zip(file_types, entries, strict=True)
+    special = {entry.name: entry for kind, entry in kinds if kind not in _FILE_TYPES}
+    links = [entry for kind, entry in zip(file_types, entries, strict=True) if stat.S_ISLNK(kind)]
+    out = any(
+        leads_out(link.name, b"".join(read_member(file, link)))
+        for link in links
+        if link.size <= _TARGET_BYTES
+    )
+    passed = any(is_folder_of(link.name, entry.name) for link in links for entry in entries)
+    for name in special:
+        raise refusal("special_file", "a link or a device", name, malicious=out and passed)
 
 
 def _read(file: BinaryIO, start: int, length: int) -> bytes:

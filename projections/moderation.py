@@ -41,13 +41,17 @@ class PersonName(Struct, frozen=True):
     username: str
 
 
+UploadStatus = Literal[ChapterStatus, "deleted"]
+"""What became of an upload; what its uploader deletes is listed no more."""
+
+
 class _Item(Struct, frozen=True, kw_only=True):
     id: str
     number: float
     volume: int | None
     title: str
     language: str
-    status: ChapterStatus
+    status: UploadStatus
     archive_bytes: int
     page_count: int
     notes: tuple[Finding, ...] = ()
@@ -127,7 +131,7 @@ class Moderation(ReadModel):
     """Uploads with the names of their series and people."""
 
     name = "moderation"
-    version = 3
+    version = 4
     rows = (UploadRow, SeriesNameRow, PersonNameRow)
     folds = (*Chapter.folds, SeriesCreated, SeriesRevised, AccountCreated)
 
@@ -170,7 +174,7 @@ def _uploaded(event: ChapterUploaded, recorded: Recorded) -> UploadRow:
 
 def _progress(recorded: Recorded, rows: Rows) -> None:
     row = rows.get(UploadRow, recorded.stream.split("-", 1)[1])
-    if row is None:
+    if row is None or row.item.status == "deleted":
         return
     match recorded.event:
         case ChapterProcessed() as event:
@@ -186,8 +190,10 @@ def _progress(recorded: Recorded, rows: Rows) -> None:
             rows.put(_decided(row, recorded, status="approved", reviewer_note=event.note))
         case ChapterRejected() as event:
             rows.put(_decided(row, recorded, status="rejected", reason=event.reason))
-        case ChapterDeleted():
+        case ChapterDeleted() if recorded.actor == row.uploaded_by:
             rows.delete(UploadRow, row.id)
+        case ChapterDeleted() as event:
+            rows.put(_decided(row, recorded, status="deleted", reason=event.reason))
         case _:
             pass
 
@@ -261,7 +267,9 @@ class ModerationQueue(ListQuery):
 class MyUploads(ListQuery):
     """List one's own uploads with their status, the reason given, and the reviewer's notes."""
 
-    status: tuple[Literal["processing", "refused", "pending", "approved", "rejected"], ...] = ()
+    status: tuple[
+        Literal["processing", "refused", "pending", "approved", "rejected", "deleted"], ...
+    ] = ()
     ordering: Literal["uploaded_at", "-uploaded_at"] = "-uploaded_at"
 
     async def answer(self, asked: Asked) -> bytes:

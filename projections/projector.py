@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from domain.kernel import RECORDED_COLUMNS, Recorded, event_name, recorded
 from domain.personal import LOAD_KEYS, MasterKeyWrong, Opener
 from projections.kernel import MODELS, ReadModel
+from projections.outage import Outage
 from projections.rows import RowCache
 
 BATCH = 2_000
@@ -46,6 +47,15 @@ _GONE = (psycopg.OperationalError, LeaseLost, MasterKeyWrong)
 """What says nothing about the events at hand: the connection, the lease, or a key is not there."""
 
 
+def exceeds_limit(error: BaseException | None) -> bool:
+    """Whether the database is well, and says that what it was given is too much for it."""
+    return isinstance(error, psycopg.Error) and (error.sqlstate or "").startswith("54")
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, _GONE) and not exceeds_limit(error)
+
+
 class Projector:
     """Keeps every read model up to date, each in a thread of its own."""
 
@@ -71,22 +81,31 @@ class Projector:
             thread.join()
 
     def _run(self, dsn: str, model: type[ReadModel]) -> None:
+        outage = Outage(logger, model.name)
         while not self._stopping.is_set():
             try:
                 with psycopg.connect(dsn, autocommit=True) as connection:
-                    self._follow(connection, Projection(connection, model, self._opener))
+                    self._follow(connection, Projection(connection, model, self._opener), outage)
+            except _GONE as error:
+                outage.goes_on(error)
+                self._stopping.wait(RECONNECT_SECONDS)
             except Exception:
-                logger.warning("%s starts over", model.name, exc_info=True)
+                logger.exception("%s starts over", model.name)
                 self._stopping.wait(RECONNECT_SECONDS)
 
-    def _follow(self, connection: psycopg.Connection[Any], projection: "Projection") -> None:
+    def _follow(
+        self, connection: psycopg.Connection[Any], projection: "Projection", outage: Outage
+    ) -> None:
         while not projection.lease():
+            outage.ends()
             if self._stopping.wait(POLL_SECONDS):
                 return
         connection.execute("LISTEN imprimatur_log")
         projection.open()
         while not self._stopping.is_set():
-            if not projection.step():
+            worked = projection.step()
+            outage.ends()
+            if not worked:
                 for _ in connection.notifies(timeout=POLL_SECONDS, stop_after=1):
                     pass
 
@@ -130,15 +149,16 @@ class Projection:
         )
 
     def step(self) -> bool:
-        """Fold one batch; whether there was anything to fold."""
+        """Fold what is to be retried, then one batch; whether there was anything to fold."""
+        retried = bool(self._held) and self._retry()
         batch = self._connection.execute(_EVENTS, (self._position, BATCH), binary=True).fetchall()
         if not batch:
-            return self._retry() if self._held else False
+            return retried
         try:
             self._commit(batch)
-        except _GONE:
-            raise
-        except Exception:
+        except Exception as error:
+            if _is_gone(error):
+                raise
             logger.warning("%s goes event by event", self._model.name, exc_info=True)
             for row in batch:
                 self._commit_alone(row)
@@ -164,9 +184,9 @@ class Projection:
         """Fold an event, or set it aside when its rows cannot be written."""
         try:
             self._commit([row])
-        except _GONE:
-            raise
         except Exception as error:
+            if _is_gone(error):
+                raise
             logger.exception("%s cannot write position %d", self._model.name, row[0])
             with self._connection.transaction():
                 self._set_aside(row, repr(error))
@@ -225,9 +245,9 @@ class Projection:
                 for row in rows:
                     self._fold(row)
                 self._save(self._position)
-        except _GONE:
-            raise
         except Exception as error:
+            if _is_gone(error):
+                raise
             logger.exception("%s cannot write what was set aside", self._model.name)
             self._rows.forget()
             self._held = held

@@ -7,35 +7,49 @@ from pathlib import Path
 
 import click
 import psycopg
-from msgspec import ValidationError, convert
 from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
 from api.errors import refusal_of
 from api.messages import message
-from api.people import Password
+from api.operations import is_in_use
+from api.people import NewAccount
 from commands.bus import Contended, KeyReused
 from commands.kernel import Banned, Deactivated, NotFound, PermissionDenied, UnknownActor
 from commands.log import EventTooLarge, LogUnavailable
 from commands.vault import KeyDestroyed
 from domain.kernel import Rejected
-from domain.people import Username
 from domain.personal import MasterKeyWrong
 from domain.tenancy import MAIN
+from projections.standings import Follower
 from runtime.accounts import add_account
-from runtime.datafolder import DataFolderInUse, DataFolderUnreachable, default_data_folder
+from runtime.datafolder import (
+    DataFolderInUse,
+    DataFolderUnreachable,
+    DataFolderUnusable,
+    default_data_folder,
+)
 from runtime.demo import run_demo
 from runtime.do import command_group
-from runtime.embedded import SiteNotRunning, read_dsn
-from runtime.jobs import count_jobs, given_up_jobs, retry_jobs
+from runtime.embedded import ForeignCluster, ServerStartFailed, SiteNotRunning, read_dsn
+from runtime.followers import (
+    PolicyUnknown,
+    ReadModelUnknown,
+    read_standings,
+    retry_policies,
+    retry_read_model,
+)
+from runtime.jobs import JobNotGivenUp, count_jobs, given_up_jobs, retry_jobs
+from runtime.leftbehind import ServerStillRunning
 from runtime.mail.command import mail_command
 from runtime.mail.outbox import LetterMissing, Outbox, OutboxMissing
 from runtime.migrate import migrate as apply_migrations
 from runtime.onesite import OneSite, PortTaken, running_settings
-from runtime.policies import read_policies, retry_policies
 from runtime.processes import run_api, run_projector, run_worker_process
-from runtime.readmodels import read_status, retry_dead_letters
+from runtime.programs import ServerNotInstalled
+from runtime.prune import prune
+from runtime.said import taken
 from runtime.settings import SettingInvalid, SettingMissing, Settings, read_settings
 from runtime.tenants_command import tenant_group
 
@@ -45,7 +59,10 @@ EXPECTED = (
     DataFolderInUse,
     DataFolderUnreachable,
     Deactivated,
+    DataFolderUnusable,
     EventTooLarge,
+    ForeignCluster,
+    JobNotGivenUp,
     KeyDestroyed,
     KeyReused,
     LetterMissing,
@@ -54,13 +71,17 @@ EXPECTED = (
     NotFound,
     OutboxMissing,
     PermissionDenied,
+    PolicyUnknown,
     PortTaken,
+    ReadModelUnknown,
     Rejected,
+    ServerNotInstalled,
+    ServerStartFailed,
+    ServerStillRunning,
     SettingInvalid,
     SettingMissing,
     SiteNotRunning,
     UnknownActor,
-    ValidationError,
     psycopg.OperationalError,
 )
 """What a person can mend: said in one line, without a traceback."""
@@ -164,9 +185,11 @@ def user_add(
     name: str, roles: tuple[str, ...], password_stdin: bool, tenant: str, data: Path | None
 ) -> None:
     """Make an account."""
-    password = convert(sys.stdin.readline().rstrip("\n"), Password)
-    username = convert(name, Username)
-    click.echo(asyncio.run(add_account(settings_for(data), username, password, roles, tenant)))
+    said = [("username", name), ("password", sys.stdin.readline().rstrip("\n"))]
+    account = taken(NewAccount, [*said, *(("roles", role) for role in roles)])
+    settings = settings_for(data)
+    adding = add_account(settings, account.username, account.password, account.roles, tenant)
+    click.echo(asyncio.run(adding))
 
 
 @cli.group()
@@ -174,22 +197,35 @@ def projections() -> None:
     """Read models."""
 
 
-@projections.command()
+@projections.command("status")
 @data_option
-def status(data: Path | None) -> None:
+def projections_status(data: Path | None) -> None:
     """Show where every read model stands."""
-    table = Table("read model", "position", "lag", "dead letters")
-    for one in read_status(settings_for(data).need("dsn")):
-        table.add_row(one.model, str(one.position), str(one.lag), str(one.dead_letters))
-    Console().print(table)
+    _show_standings("read model", data)
 
 
-@projections.command()
+@projections.command("retry")
 @click.argument("model")
 @data_option
-def retry(model: str, data: Path | None) -> None:
+def projections_retry(model: str, data: Path | None) -> None:
     """Fold again what a read model has set aside."""
-    click.echo(retry_dead_letters(settings_for(data).need("dsn"), model))
+    click.echo(retry_read_model(settings_for(data).need("dsn"), model))
+
+
+@projections.command("prune")
+@data_option
+def projections_prune(data: Path | None) -> None:
+    """Drop the read models of earlier versions that no process serves any more."""
+    for schema in prune(settings_for(data).need("admin_dsn")):
+        click.echo(schema)
+
+
+def _show_standings(follower: Follower, data: Path | None) -> None:
+    table = Table(follower, "position", "lag", "dead letters")
+    for one in read_standings(settings_for(data).need("dsn"), follower):
+        lag = str(one.lag) if is_in_use(one) else "retired"
+        table.add_row(one.name, str(one.position), lag, str(one.dead_letters))
+    Console().print(table)
 
 
 @cli.group()
@@ -228,10 +264,7 @@ def policies() -> None:
 @data_option
 def policies_status(data: Path | None) -> None:
     """Show where every policy stands."""
-    table = Table("policy", "position", "lag", "dead letters")
-    for one in read_policies(settings_for(data).need("dsn")):
-        table.add_row(one.policy, str(one.position), str(one.lag), str(one.dead_letters))
-    Console().print(table)
+    _show_standings("policy", data)
 
 
 @policies.command("retry")

@@ -30,6 +30,10 @@ class DataFolderUnreachable(Exception):
     """The account that a service runs as can't pass through a folder on the way."""
 
 
+class DataFolderUnusable(Exception):
+    """The folder can't be made or written to."""
+
+
 class FolderLock:
     """An exclusive lock on a data folder; the operating system ends it with its process."""
 
@@ -62,6 +66,12 @@ class DataFolder:
 
     def create(self) -> None:
         """Create the folder and its missing parents; existing parents stay as they are."""
+        try:
+            self._create()
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def _create(self) -> None:
         missing = [f for f in (self.path, *self.path.parents) if not f.exists()]
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
@@ -69,10 +79,18 @@ class DataFolder:
         if not missing and not any(self.path.iterdir()):
             self.path.chmod(_folder_mode())
 
+    def _unusable(self, error: OSError) -> DataFolderUnusable:
+        return DataFolderUnusable(
+            f"{self.path} can't be used ({error.strerror}): choose another folder with --data DIR"
+        )
+
     def lock(self, name: str = "site") -> FolderLock:
         """Take the folder, or one part of it, for this process alone."""
         self.create()
-        descriptor = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise self._unusable(error) from error
         if not wait_for(lambda: _try_lock(descriptor), LOCK_SECONDS):
             holder = os.read(descriptor, 20).decode() or "unknown"
             os.close(descriptor)

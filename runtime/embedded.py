@@ -65,6 +65,9 @@ READY_SECONDS = 300.0
 
 PORT_ATTEMPTS = 5
 
+SHOWN_LINES = 10
+"""Of what a server that did not start said, the last lines tell why."""
+
 LOCKED = 'lock file "postmaster.pid" already exists'
 
 SOCKET_PATH_LIMIT = 103
@@ -213,7 +216,7 @@ class EmbeddedPostgres:
                 end_left_behind(self._cluster, self._uid, STEPS)
             elif self.running() or _is_free(port):
                 break
-        raise ServerStartFailed(f"PostgreSQL did not become ready: {self._output()}")
+        raise ServerStartFailed(f"PostgreSQL did not become ready: {self._reason()}")
 
     def _is_served_at(self, port: int, programs: Path) -> bool:
         before = _read_pid_file(self._cluster)
@@ -295,9 +298,14 @@ class EmbeddedPostgres:
         return self._server
 
     def _output(self) -> str:
-        """What the last program said; PostgreSQL itself, once it logs, says the rest in `log`."""
-        said = self._output_file.read_text(errors="replace").strip()
-        return f"{said}\n(more may be said in {self._home / 'log'})"
+        """The end of what the last program said before it wrote to its log."""
+        return _last_lines(self._output_file)
+
+    def _reason(self) -> str:
+        """The end of all that the last program said, also in its log."""
+        started = self._output_file.stat().st_ctime
+        logs = [log for log in (self._home / "log").iterdir() if log.stat().st_mtime >= started]
+        return "\n".join((self._output(), *map(_last_lines, logs)))
 
     def _give(self, path: Path) -> None:
         if self._account is not None:
@@ -355,6 +363,10 @@ def _is_free(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def _last_lines(file: Path) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-SHOWN_LINES:])
 
 
 def _read_pid_file(cluster: Path) -> list[str]:

@@ -30,6 +30,10 @@ class GivenUp(Struct, frozen=True):
     error: str
 
 
+class JobNotGivenUp(Exception):
+    """No job of this number was given up."""
+
+
 def count_jobs(dsn: str) -> list[JobCount]:
     """How many jobs there are, by kind and state; what is done is there no more."""
     with _job_manager(dsn) as manager:
@@ -57,6 +61,8 @@ def retry_jobs(dsn: str, job_id: int | None = None) -> int:
     """Queue given-up jobs again, one or all of them, to be tried once more; how many those are."""
     with _job_manager(dsn) as manager:
         ids = [job.id for job in manager.list_jobs(id=job_id, status=GIVEN_UP) if job.id]
+        if job_id is not None and not ids:
+            raise JobNotGivenUp(f"no job {job_id} was given up")
         for id_ in ids:
             manager.retry_job_by_id(id_, retry_at=datetime.now(UTC))
     return len(ids)

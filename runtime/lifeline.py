@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, NamedTuple, Self
+from typing import IO, NamedTuple, Self, cast
 
 PR_SET_PDEATHSIG = 1
 
@@ -111,13 +111,13 @@ def spawn(
         # Ctrl-C in a terminal is for the parent alone, which ends its children in order.
         start_new_session=True,
     )
-    assert watcher.stdin is not None  # noqa: S101 - what Popen promises for PIPE
-    lifeline = Lifeline(watcher, watcher.stdin, sum(s.grace for s in steps) + WATCHER_GRACE)
+    pipe = cast("IO[bytes]", watcher.stdin)  # as Popen promises for PIPE
+    lifeline = Lifeline(watcher, pipe, sum(s.grace for s in steps) + WATCHER_GRACE)
     # Not as arguments: those are open to everyone, and an environment holds passwords.
     order = json.dumps([list(argv), dict(env), list(steps), account])
     try:
-        watcher.stdin.write(order.encode() + b"\n")
-        watcher.stdin.flush()
+        pipe.write(order.encode() + b"\n")
+        pipe.flush()
     except BaseException:
         lifeline.cut()
         raise
@@ -125,7 +125,7 @@ def spawn(
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether the condition comes true in time."""
+    """Whether the condition comes true in time; for what nobody announces: locks, ports, files."""
     deadline = time.monotonic() + seconds
     while not (fulfilled := condition()) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -3,7 +3,6 @@
 import shutil
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from errno import EADDRNOTAVAIL
 from pathlib import Path
@@ -12,7 +11,9 @@ from msgspec.structs import replace
 
 from runtime.datafolder import DataFolder
 from runtime.embedded import EmbeddedPostgres, read_dsn
+from runtime.lifeline import wait_for
 from runtime.migrate import migrate
+from runtime.prune import prune
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, ChildProcess, Supervisor
 
@@ -40,6 +41,7 @@ class OneSite:
         self._postgres.start()
         try:
             migrate(self._postgres.dsn("owner"))
+            prune(self._postgres.dsn("owner"))
             # What an upload or a worker left behind when it was killed.
             shutil.rmtree(self.folder.path / "scratch", ignore_errors=True)
             settings = replace(site_settings(self.folder, self._given), admin_dsn="")
@@ -82,18 +84,18 @@ class Database:
 
 def await_port(host: str, port: int) -> None:
     """Wait until the port is free; raises PortTaken when it stays taken."""
-    deadline = time.monotonic() + PORT_SECONDS
-    while True:
-        try:
-            socket.create_server((host, port)).close()
-        except OSError as error:
-            if error.errno == EADDRNOTAVAIL:
-                raise PortTaken(f"{host} is no address of this machine") from error
-            if time.monotonic() > deadline:
-                raise PortTaken(f"port {port} is taken; choose another with --port") from error
-            time.sleep(0.1)
-        else:
-            return
+    if not wait_for(lambda: _is_free(host, port), PORT_SECONDS):
+        raise PortTaken(f"port {port} is taken; choose another with --port")
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        if error.errno == EADDRNOTAVAIL:
+            raise PortTaken(f"{host} is no address of this machine") from error
+        return False
+    return True
 
 
 def site_settings(folder: DataFolder, given: Settings) -> Settings:

@@ -72,8 +72,8 @@ def run_worker_process(settings: Settings) -> None:
     lost = False
     try:
         _run(lambda ending: _work(settings, ending))
-    except* (psycopg.OperationalError, ConnectorException, JobsStopped, LogUnavailable):
-        logger.warning("the worker lost the database and ends", exc_info=True)
+    except* (psycopg.OperationalError, ConnectorException, JobsStopped, LogUnavailable) as errors:
+        logger.warning("the worker lost the database and ends: %r", errors.exceptions)
         lost = True
     sys.exit(lost)
 

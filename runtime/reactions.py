@@ -13,6 +13,7 @@ from commands.kernel import SYSTEM, Command, Job, NotFound, Origin, PolicySpec
 from commands.log import LogClosed, LogUnavailable
 from commands.vault import KeyDestroyed
 from domain.kernel import RECORDED_COLUMNS, Rejected, event_name, recorded
+from projections.projector import exceeds_limit
 
 BATCH = 500
 POLL_SECONDS = 0.5
@@ -46,8 +47,8 @@ DeferJobs = Callable[[AsyncConnection[Any], list[Deferred]], Any]
 _UNAVAILABLE = (Contended, LogClosed, LogUnavailable, psycopg.Error)
 """What says nothing about the event at hand: it may go well a moment later."""
 
-_UNFIT = (psycopg.DataError, psycopg.IntegrityError, psycopg.errors.ProgramLimitExceeded)
-"""By these a database that is well says that it will never take what it was given."""
+_UNFIT = (psycopg.DataError, psycopg.IntegrityError)
+"""By these, as by its limits, a database that is well says that it will never take something."""
 
 
 class Reactions:
@@ -90,12 +91,13 @@ class Reactions:
         self._held = set(await cursor.fetchall())
 
     async def step(self, connection: AsyncConnection[Any]) -> bool:
-        """React to one batch; whether there was anything to react to."""
+        """React to what is to be retried, then to one batch; whether there was anything."""
+        retried = bool(self._held) and await self._retry(connection)
         start = min(self._positions.values())
         cursor = await connection.execute("SELECT coalesce(max(position), 0) FROM log.events")
         (head,) = await cursor.fetchone() or (0,)
         if head <= start:
-            return await self._retry(connection) if self._held else False
+            return retried
         types = list({event_name(policy.event) for policy in self._policies.values()})
         cursor = await connection.execute(_EVENTS, (types, start, head, BATCH))
         rows = await cursor.fetchall()
@@ -196,4 +198,5 @@ class Reactions:
 def _is_passing(error: Exception) -> bool:
     """Whether an error says nothing about the event at hand."""
     cause = error.__cause__ if isinstance(error, ConnectorException) else error
-    return isinstance(cause, _UNAVAILABLE) and not isinstance(cause, _UNFIT)
+    unfit = isinstance(cause, _UNFIT) or exceeds_limit(cause)
+    return isinstance(cause, _UNAVAILABLE) and not unfit

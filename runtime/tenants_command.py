@@ -3,18 +3,27 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import cast, get_args
+from typing import get_args
 
 import click
-from msgspec import convert
+from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
 from domain.tenancy import OrganisationName, Plan, Subdomain
+from runtime.said import taken
 from runtime.settings import Settings
 from runtime.tenants import close_tenant, export_tenant, list_tenants, open_tenant
 
 SettingsFor = Callable[[Path | None], Settings]
+
+
+class NewTenant(Struct, frozen=True):
+    """An organisation to be opened."""
+
+    slug: Subdomain
+    name: OrganisationName
+    plan: Plan
 
 
 data_option = click.option(
@@ -35,10 +44,10 @@ def tenant_group(settings_for: SettingsFor) -> click.Group:
     @data_option
     def add(slug: str, name: str, plan: str, data: Path | None) -> None:
         """Open an organisation under a subdomain."""
-        named = convert(name, OrganisationName)
-        slug = convert(slug, Subdomain)
-        asyncio.run(open_tenant(settings_for(data), slug, named, cast("Plan", plan)))
-        click.echo(slug)
+        wanted = taken(NewTenant, [("slug", slug), ("name", name), ("plan", plan)])
+        opening = open_tenant(settings_for(data), wanted.slug, wanted.name, wanted.plan)
+        asyncio.run(opening)
+        click.echo(wanted.slug)
 
     @group.command("list")
     @data_option

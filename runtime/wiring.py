@@ -24,6 +24,7 @@ from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
 from ingest.s3 import S3Store
 from runtime.ids import new_id
+from runtime.registry import MODELS
 from runtime.settings import Settings
 
 POOL_SIZE = 10
@@ -52,6 +53,7 @@ async def open_pool(settings: Settings) -> AsyncGenerator[TenantPool]:
     """Connections for reading, opened as they are needed."""
     pool = TenantPool(
         settings.need("dsn"),
+        [model.schema() for model in MODELS.values()],
         min_size=1,
         max_size=POOL_SIZE,
         timeout=POOL_WAIT_SECONDS,

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable
+from ingest.blobs import BlobReader, BlobStore
 from ingest.s3 import S3Store
 from tests.s3 import S3Server
 
@@ -33,8 +33,8 @@ def content_of(reader: BlobReader) -> bytes:
         return b"".join(reader)
 
 
-def assert_unavailable(store: BlobStore, source: Path) -> None:
-    """Whatever is asked of the store, it says that it is not there."""
+def assert_every_use_raises(error: type[Exception], store: BlobStore, source: Path) -> None:
+    """Whatever is asked of the store, it says the same."""
     for use in (
         lambda: store.put("key", source, "text/plain"),
         lambda: store.open("key"),
@@ -42,5 +42,5 @@ def assert_unavailable(store: BlobStore, source: Path) -> None:
         lambda: store.exists("key"),
         lambda: list(store.keys()),
     ):
-        with pytest.raises(BlobStoreUnavailable):
+        with pytest.raises(error):
             use()

@@ -4,15 +4,23 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import httpx
+import psycopg
 import pytest
 
 from ingest.s3 import S3Store
+from projections.kernel import MODELS
+from runtime.migrate import migrate
 from tests.blobs import BUCKET, MakeFile, connect
 from tests.database import Database, Server
+from tests.mail import Certificate, MailServer, make_certificate
 from tests.processes import open_folder
+from tests.readmodels import Connection
 from tests.s3 import S3Server
 from tests.scenario import GivenEvents, HttpLevel, Level, LogLevel, PureLevel, given_at
-from tests.site import Site, running_site
+from tests.signing import SignIn, log_in
+from tests.site import Site, good, running_site
+from tests.tally import Tally
 from tests.workshop import Workshop
 
 
@@ -86,3 +94,50 @@ def site(postgres: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         running_site(database, tmp_path_factory.mktemp("site")) as site,
     ):
         yield site
+
+
+@pytest.fixture
+def browser(site: Site) -> Iterator[SignIn]:
+    """Opens browsers that are signed in and send what the site's own scripts would."""
+    opened: list[httpx.Client] = []
+
+    def sign_in(username: str) -> httpx.Client:
+        client = httpx.Client(base_url=site.anonymous.base_url, timeout=60)
+        opened.append(client)
+        answer = good(log_in(client, username, session=True)).json()
+        client.headers["X-CSRF-Token"] = answer["csrf_token"]
+        return client
+
+    yield sign_in
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Certificate:
+    """The certificate of this machine, which is trusted."""
+    certificate = make_certificate(tmp_path / "trusted.pem")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate.file))
+    return certificate
+
+
+@pytest.fixture
+def server(certificate: Certificate) -> Iterator[MailServer]:
+    """A mail server that demands encryption and a password."""
+    with MailServer(starttls=certificate) as server:
+        yield server
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[Connection]:
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def tally(database: Database, monkeypatch: pytest.MonkeyPatch) -> type[Tally]:
+    """The read model of the tests, as one of the site's; it is broken."""
+    monkeypatch.setitem(MODELS, Tally.name, Tally)
+    monkeypatch.setattr(Tally, "broken", True)
+    migrate(database.owner)
+    return Tally

@@ -3,13 +3,20 @@
 import struct
 import zlib
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from tests.drawings import page, pages, picture
+from tests.hostile_images import (
+    flat_png,
+    large_gif,
+    large_jpeg,
+    large_webp,
+    multi_scan_jpeg,
+    png,
+    png_bomb,
+    text_bomb,
+)
 from tests.zipwriter import (
     STREAMED,
     Member,
@@ -21,6 +28,8 @@ from tests.zipwriter import (
     unicode_path,
     write_zip,
 )
+
+LINK = 0o120777 << 16
 
 Builder = Callable[[Path], Path]
 MIB = 1024 * 1024
@@ -44,7 +53,22 @@ def _renamed(raw: bytes) -> Builder:
 
 def _link(target: bytes, method: int = 0, **fields: Any) -> Builder:
     """Build an archive with a symbolic link in a folder."""
-    return _lying("a/link", target, method=method, attributes=0o120777 << 16, **fields)
+    return _lying("a/link", target, method=method, attributes=LINK, **fields)
+
+
+def _used_links(*links: tuple[str, bytes], used: str) -> Builder:
+    """Build an archive with symbolic links, and an entry that lies below one of them."""
+    return _with(
+        lambda: [
+            *(Member(name, target, method=0, attributes=LINK) for name, target in links),
+            Member(used, JPEG),
+        ]
+    )
+
+
+def _localised(**fields: Any) -> Builder:
+    """Build an archive in which one local header alone has another name for some readers."""
+    return _lying(extra=unicode_path(b"002.jpg", b"../x.jpg"), **fields)
 
 
 def _local(**fields: int | bytes) -> Builder:
@@ -196,68 +220,6 @@ def _sparse(path: Path) -> Path:
     return path
 
 
-def png(width: int, height: int, colour: int, data: bytes, extra: bytes = b"") -> bytes:
-    """Encode a PNG whose header promises what it likes; `extra` are chunks before the data."""
-    header = struct.pack(">2I5B", width, height, 8, colour, 0, 0, 0)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
-            + chunk(b"IDAT", data) + chunk(b"IEND", b""))  # fmt: skip
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    """Encode a chunk of a PNG."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _flat_png(width: int, height: int, channels: int) -> bytes:
-    stream, file = zlib.compressobj(1), BytesIO()
-    for _ in range(height):
-        file.write(stream.compress(bytes(1 + width * channels)))
-    file.write(stream.flush())
-    return png(width, height, 2 if channels == 3 else 0, file.getvalue())
-
-
-def png_bomb(mebibytes: int) -> bytes:
-    """Encode a PNG whose data inflates that far: the same few bytes over and over."""
-    stream = zlib.compressobj(9)
-    head = stream.compress(b"") + stream.flush(zlib.Z_FULL_FLUSH)
-    again = stream.compress(bytes(MIB)) + stream.flush(zlib.Z_FULL_FLUSH)
-    return png(50_000, 50_000, 2, head + again * mebibytes)
-
-
-def _text_bomb() -> bytes:
-    text = b"Comment\0\0" + zlib.compress(bytes(512 * MIB // 4))
-    return png(8, 8, 0, zlib.compress(bytes(72)), chunk(b"zTXt", text) * 40)
-
-
-def _large_webp() -> bytes:
-    canvas = struct.pack("<I", 16382)[:3]
-    body = b"WEBP" + b"VP8X" + struct.pack("<I", 10) + b"\x10\0\0\0" + canvas * 2
-    return b"RIFF" + struct.pack("<I", len(body)) + body
-
-
-def _large_gif() -> bytes:
-    screen = struct.pack("<2H", 65535, 65535)
-    image = b"," + struct.pack("<4H", 0, 0, 65535, 65535) + b"\0\2\2\x4c\1\0;"
-    return b"GIF89a" + screen + b"\x80\0\0" + bytes(6) + image
-
-
-def _large_jpeg() -> bytes:
-    data = bytearray(JPEG)
-    frame = data.index(b"\xff\xc0")
-    data[frame + 5 : frame + 9] = struct.pack(">2H", 65000, 65000)
-    return bytes(data)
-
-
-def _multi_scan_jpeg() -> bytes:
-    """A sequential JPEG of 100 million pixels whose components come in scans of their own."""
-    file = BytesIO()
-    Image.new("RGB", (9000, 9000)).save(file, "JPEG", subsampling=0, quality=5)
-    data = bytearray(file.getvalue())
-    scan = data.index(b"\xff\xda")
-    data[scan : scan + 14] = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0"
-    return bytes(data)
-
-
 HOSTILE: dict[str, tuple[Builder, str, bool]] = {
     "overlap that quotes headers": (_quoted_overlap, "overlapping_entries", True),
     "overlap of everything": (_same_data, "overlapping_entries", True),
@@ -291,11 +253,26 @@ HOSTILE: dict[str, tuple[Builder, str, bool]] = {
     "name of older readers": (_renamed(b"../2.jpg"), "path_traversal", True),
     "drive of older readers": (_renamed(b"C:\\2.jpg"), "absolute_path", True),
     "NUL for older readers": (_renamed(b"2.exe\0.jpg"), "nul_in_name", False),
-    "symlink to a file outside": (_link(b"/etc/passwd"), "special_file", True),
-    "symlink of a Mac": (_link(b"/etc/passwd", host=19), "special_file", True),
-    "symlink to a drive": (_link(b"C:\\Windows"), "special_file", True),
-    "symlink out": (_link(b"../../etc"), "special_file", True),
-    "symlink out, deflated": (_link(b"a/../../../etc", method=8), "special_file", True),
+    "symlink to a file outside": (_link(b"/etc/passwd"), "special_file", False),
+    "symlink of a Mac": (_link(b"/etc/passwd", host=19), "special_file", False),
+    "symlink to a drive": (_link(b"C:\\Windows"), "special_file", False),
+    "symlink out": (_link(b"../../etc"), "special_file", False),
+    "symlink out, used": (
+        _used_links(("a/link", b"../../etc"), used="a/link/2.jpg"), "special_file", True),
+    "symlink to a folder outside, used": (
+        _used_links(("a/link", b"/etc"), used="A/./Link/2.jpg"), "special_file", True),
+    "symlink to a drive, used": (
+        _used_links(("a/link", b"C:\\Windows"), used="a/link/2.jpg"), "special_file", True),
+    "symlink to a symlink out, used": (
+        _used_links(("a/link", b"../b"), ("b", b"/etc"), used="a/link/2.jpg"),
+        "special_file", True),
+    "symlink within, used": (
+        _used_links(("a/link", b"b"), used="a/link/2.jpg"), "special_file", False),
+    "symlink out beside a folder": (
+        _used_links(("a/link", b"/etc"), used="a/links/2.jpg"), "special_file", False),
+    "Unicode name of the local header": (_localised(), "name_mismatch", False),
+    "Unicode name of the local header, streamed": (
+        _localised(flags=STREAMED), "name_mismatch", False),
     "symlink within": (_link(b"../001.jpg"), "special_file", False),
     "symlink that is too long": (_link(b"/" * 5000), "special_file", False),
     "device": (_lying("sda", data=b"", attributes=0o060660 << 16), "special_file", False),
@@ -367,14 +344,14 @@ HOSTILE: dict[str, tuple[Builder, str, bool]] = {
     "PNG bomb of noise": (
         _lying("2.png", data=png(50_000, 50_000, 2, b"noise")), "image_too_large", False),
     "WebP of too many pixels": (
-        _lying("2.webp", data=_large_webp()), "image_too_large", False),
-    "GIF of too many pixels": (_lying("2.gif", data=_large_gif()), "image_too_large", False),
-    "JPEG of too many pixels": (_lying(data=_large_jpeg()), "image_too_large", False),
+        _lying("2.webp", data=large_webp()), "image_too_large", False),
+    "GIF of too many pixels": (_lying("2.gif", data=large_gif()), "image_too_large", False),
+    "JPEG of too many pixels": (_lying(data=large_jpeg()), "image_too_large", False),
     "PNG of 100 megapixels": (
-        _with(lambda: [Member("2.png", _flat_png(10_000, 10_000, 3))]), "image_too_large", False),
+        _with(lambda: [Member("2.png", flat_png(10_000, 10_000, 3))]), "image_too_large", False),
     "JPEG in many scans": (
-        _with(lambda: [Member("2.jpg", _multi_scan_jpeg())]), "undecodable_image", False),
-    "PNG text bomb": (_with(lambda: [Member("2.png", _text_bomb())]), "undecodable_image", False),
+        _with(lambda: [Member("2.jpg", multi_scan_jpeg())]), "undecodable_image", False),
+    "PNG text bomb": (_with(lambda: [Member("2.png", text_bomb())]), "undecodable_image", False),
     "truncated JPEG": (_truncated("JPEG", "jpg"), "undecodable_image", False),
     "truncated PNG": (_truncated("PNG", "png"), "undecodable_image", False),
     "truncated WebP": (_truncated("WEBP", "webp"), "undecodable_image", False),

@@ -194,7 +194,7 @@ class Load:
         if way in (1, 2):
             self._ask(client, "POST", f"{path}/approval")
         if way in (2, 3):
-            self._ask(client, "DELETE", path)
+            self._ask(client, "DELETE", path, json={"reason": "stolen"})
 
     def _read(self) -> None:
         with self._client() as client:

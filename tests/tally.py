@@ -1,5 +1,6 @@
 """A read model of the tests, whose fold breaks when it is told to."""
 
+from hashlib import sha256
 from typing import Any, ClassVar
 
 from msgspec import UNSET
@@ -15,11 +16,15 @@ POISON = "poison"
 UNWRITABLE = "un\0writable"
 """A title that folds, and that no table takes."""
 
+TOO_LONG = "".join(sha256(b"%d" % number).hexdigest() for number in range(400))
+"""A title that folds, and that is more than an index can hold."""
+
 
 class TallyRow(Row, frozen=True, kw_only=True):
     table = "tallies"
     category = "series"
     columns = {"titles": "text[] NOT NULL"}
+    indexes = ("(titles)",)
 
     titles: tuple[str, ...] = ()
 

@@ -189,7 +189,8 @@ def test_only_a_moderator_publishes_a_series(site: Site) -> None:
     refused(site.anonymous.get(f"/series/{series}", headers=site.now), 404, "series_not_found")
     site.ask("moderator", "POST", address)
     assert site.get("anonymous", f"/series/{series}")["published"]
-    site.ask("moderator", "DELETE", address)
+    refused(site.client("moderator").delete(address), 422, "reason_required")
+    site.ask("moderator", "DELETE", address, reason="Its licence ended.")
     refused(site.anonymous.get(f"/series/{series}", headers=site.now), 404, "series_not_found")
 
 
@@ -199,9 +200,20 @@ def test_a_chapter_is_taken_away_by_its_uploader_or_a_moderator(site: Site, by: 
     chapter = site.approved(series)
     (page, *_) = site.get("anonymous", f"/chapters/{chapter}")["pages"]
     refused(site.client("other").delete(f"/chapters/{chapter}"), 422, "not_your_chapter")
-    site.ask(by, "DELETE", f"/chapters/{chapter}")
+    if by == "moderator":
+        refused(site.client(by).delete(f"/chapters/{chapter}"), 422, "reason_required")
+    reason = {"reason": "It is somebody else's work."} if by == "moderator" else {}
+    site.ask(by, "DELETE", f"/chapters/{chapter}", **reason)
     assert site.get("anonymous", f"/series/{series}")["volumes"] == []
-    assert chapter not in {one["id"] for one in site.get("uploader", "/me/uploads")["results"]}
+    listed = {one["id"]: one for one in site.get("uploader", "/me/uploads")["results"]}
+    if by == "moderator":
+        shown = listed[chapter]
+        assert (shown["status"], shown["reason"]) == ("deleted", reason["reason"])
+        assert shown["decided_by"]["username"] == "moderator"
+        found = site.get("uploader", "/me/uploads", status="deleted")["results"]
+        assert chapter in {one["id"] for one in found}
+    else:
+        assert chapter not in listed
     refused(site.client("moderator").post(f"/chapters/{chapter}/approval"), 422, "chapter_deleted")
     name = page["url"].rpartition("/")[2]
     until(lambda: not site.store.exists(page_key(MAIN, name)))

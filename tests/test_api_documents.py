@@ -2,17 +2,24 @@
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
+import psycopg
 import pytest
 import schemathesis
 from prometheus_client.parser import text_string_to_metric_families
 
+from commands.kernel import POLICIES
 from projections.kernel import QUERIES
 from runtime.registry import COMMANDS
-from tests.site import Site, good, refused
+from tests.database import Database
+from tests.processes import until
+from tests.site import Site, good, refused, running_site
+
+BAN = "people.ban_malicious_uploader"
 
 METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -167,7 +174,12 @@ def test_a_body_is_required_where_a_command_needs_one(document: dict[str, Any]) 
         if "requestBody" in operation
     }
     optional = {name for name, body in bodies.items() if not body["required"]}
-    assert optional == {"POST /chapters/{chapter_id}/approval", "POST /people/{person_id}/unban"}
+    assert optional == {
+        "POST /chapters/{chapter_id}/approval",
+        "POST /people/{person_id}/unban",
+        "DELETE /chapters/{chapter_id}",
+        "DELETE /series/{series_id}/publication",
+    }
     for name, body in bodies.items():
         for media in body["content"].values():
             assert "null" not in str(media["schema"]), name
@@ -252,13 +264,47 @@ def test_figures_are_told_to_prometheus(site: Site) -> None:
     families = {one.name: one for one in text_string_to_metric_families(answer.text)}
     (up,) = families["imprimatur_database_up"].samples
     assert up.value == 1
-    lag = {one.labels["model"] for one in families["imprimatur_projection_lag"].samples}
-    assert lag == site.anonymous.get("/health").json()["lag"].keys()
+    health = site.anonymous.get("/health").json()
+    for name, label, told in (
+        ("projection_lag", "model", "lag"),
+        ("dead_letters", "model", "dead_letters"),
+        ("policy_lag", "policy", "policy_lag"),
+        ("policy_dead_letters", "policy", "policy_dead_letters"),
+    ):
+        samples = families[f"imprimatur_{name}"].samples
+        assert {one.labels[label] for one in samples} == health[told].keys()
+    (failed,) = families["imprimatur_failed_jobs"].samples
+    assert failed.value == health["failed_jobs"] == 0
     counted = {
         (one.labels["path"], one.labels["status_code"])
         for one in families["imprimatur_requests"].samples
     }
     assert ("/api/v1/chapters/{chapter_id}", "404") in counted
+
+
+def test_policies_and_given_up_jobs_are_told_and_what_is_retired_is_left_out(
+    database: Database, tmp_path: Path
+) -> None:
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        connection.execute("INSERT INTO projections.policies (name) VALUES ('people.gone')")
+    with running_site(database, tmp_path) as site:
+        with psycopg.connect(database.app, autocommit=True) as connection:
+            connection.execute(
+                "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
+                " VALUES (%s, 1, 'person-p1', 'broken')",
+                (BAN,),
+            )
+            connection.execute("INSERT INTO projections.checkpoints VALUES ('catalogue', 3)")
+            connection.execute("SET search_path TO jobs")
+            connection.execute(
+                "INSERT INTO jobs.procrastinate_jobs (queue_name, task_name, status)"
+                " VALUES ('default', 'gone', 'failed')"
+            )
+        until(lambda: site.anonymous.get("/health").json()["policy_lag"].keys() == POLICIES.keys())
+        health = good(site.anonymous.get("/health")).json()
+    assert {name for name, number in health["policy_dead_letters"].items() if number} == {BAN}
+    assert "catalogue_3" not in health["lag"]
+    assert health["failed_jobs"] == 1
 
 
 def test_a_healthy_site_says_how_far_its_read_models_are(site: Site) -> None:

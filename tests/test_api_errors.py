@@ -323,6 +323,7 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
     ):
         remembered = [site.anonymous.get("/series").status_code for _ in "12"]
         assert remembered == [200, 200]
+        assert "imprimatur_projection_lag{" in httpx.get(f"{site.url}/metrics").text
         server.postgres.stop()
         until(lambda: site.anonymous.get("/health").status_code == 503)
         until(lambda: site.anonymous.get("/series").status_code == 503)
@@ -336,7 +337,10 @@ def test_without_its_database_a_site_says_so_and_comes_back(tmp_path: Path) -> N
         ):
             refused(answer, 503, "unavailable")
             assert int(answer.headers["Retry-After"]) > 0
-        assert httpx.get(f"{site.url}/metrics").is_success
+        figures = httpx.get(f"{site.url}/metrics").text
+        assert "imprimatur_database_up 0.0" in figures
+        for stale in ("_lag{", "dead_letters{", "imprimatur_failed_jobs "):
+            assert stale not in figures
         server.postgres.start()
         until(lambda: site.anonymous.get("/health").is_success)
         site.series()

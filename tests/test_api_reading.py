@@ -59,7 +59,7 @@ def bring_about(site: Site, situation: str) -> Shown:
     if situation.endswith("deleted"):
         site.ask("uploader", "DELETE", f"/chapters/{chapter}")
     if situation.endswith("unpublished again"):
-        site.ask("moderator", "DELETE", f"/series/{series}/publication")
+        site.ask("moderator", "DELETE", f"/series/{series}/publication", reason="Not yet.")
     return Shown(chapter, series, image, thumbnail, preview)
 
 
@@ -182,7 +182,7 @@ def test_what_is_public_no_longer_is_gone_from_every_cache(site: Site) -> None:
     chapter = site.approved(series)
     site.get("anonymous", f"/chapters/{chapter}")
     answer = good(site.anonymous.get(f"/chapters/{chapter}"))
-    site.ask("moderator", "DELETE", f"/series/{series}/publication")
+    site.ask("moderator", "DELETE", f"/series/{series}/publication", reason="Not yet.")
     refused(site.anonymous.get(f"/chapters/{chapter}", headers=site.now), 404, "chapter_not_found")
     again = {"If-None-Match": answer.headers["ETag"]}
     refused(site.anonymous.get(f"/chapters/{chapter}", headers=again), 404, "chapter_not_found")

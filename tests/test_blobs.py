@@ -21,7 +21,7 @@ from ingest.blobs import (
     SourceUnreadable,
     check_key,
 )
-from tests.blobs import EIGHT_MIB, MakeFile, assert_unavailable, content_of
+from tests.blobs import EIGHT_MIB, MakeFile, assert_every_use_raises, content_of
 from tests.s3 import LISTING_PAGE
 
 
@@ -266,7 +266,7 @@ def test_a_directory_that_is_gone_is_unavailable(
 ) -> None:
     root = tmp_path / "store"
     root.rename(tmp_path / "unmounted")
-    assert_unavailable(directory_store, make_file(b"x"))
+    assert_every_use_raises(BlobStoreUnavailable, directory_store, make_file(b"x"))
     assert not root.exists()
 
 

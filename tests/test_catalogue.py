@@ -1,6 +1,7 @@
 """The rules of series and chapters."""
 
 import pytest
+from msgspec.structs import replace
 
 from commands.catalogue import (
     PAGES_PER_EVENT,
@@ -122,7 +123,20 @@ def test_an_uploader_does_not_publish(given: GivenEvents) -> None:
 
 
 def test_a_series_is_hidden_again(given: GivenEvents) -> None:
-    given(created(), published).when(UnpublishSeries(series_id="s1"), by="meder").then(
+    why = "Its licence ended."
+    given(created(), published).when(UnpublishSeries(series_id="s1", reason=why), by="meder").then(
+        SeriesUnpublished(series_id="s1", reason=why)
+    )
+
+
+def test_hiding_what_is_not_ones_own_takes_a_reason(given: GivenEvents) -> None:
+    given(created(), published).when(UnpublishSeries(series_id="s1"), by="meder").then_rejected(
+        "reason_required"
+    )
+
+
+def test_hiding_ones_own_takes_none(given: GivenEvents) -> None:
+    given(created(by="meder"), published).when(UnpublishSeries(series_id="s1"), by="meder").then(
         SeriesUnpublished(series_id="s1")
     )
 
@@ -254,7 +268,13 @@ def test_the_uploader_deletes(given: GivenEvents) -> None:
 
 
 def test_a_moderator_deletes(given: GivenEvents) -> None:
-    given(*pending(), approved).when(DELETE, by="meder").then(deleted)
+    given(*pending(), approved).when(replace(DELETE, reason="Stolen."), by="meder").then(
+        replace(deleted, reason="Stolen.")
+    )
+
+
+def test_a_moderator_who_deletes_says_why(given: GivenEvents) -> None:
+    given(*pending(), approved).when(DELETE, by="meder").then_rejected("reason_required")
 
 
 def test_another_uploader_does_not_delete(given: GivenEvents) -> None:

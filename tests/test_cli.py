@@ -13,7 +13,9 @@ import pytest
 from msgspec import Struct, json
 
 from commands.kernel import COMMANDS
+from projections.catalogue import Catalogue
 from projections.kernel import MODELS
+from projections.moderation import Moderation
 from runtime.cli import cli, main
 from runtime.embedded import EmbeddedPostgres
 from runtime.migrate import migrate
@@ -23,6 +25,7 @@ from tests.processes import PROJECT, open_folder
 from tests.whole_site import bare_environment, imprimatur
 
 PASSWORD = "a password of the tests"
+BAN = "people.ban_malicious_uploader"
 SERIES = ("--kind", "manga", "--status", "ongoing", "--rating", "safe", "--language", "en")
 
 
@@ -102,8 +105,13 @@ def test_an_account_is_made_with_the_password_from_standard_input(on_site: Run, 
 
 
 def test_an_account_that_cannot_be_made_is_refused_in_a_line(on_site: Run, database: Database):
-    assert "length >= 10" in add_user(on_site, "aida", "reader", "too short").refused()
-    assert "matching regex" in add_user(on_site, "Not A Name", "reader").refused()
+    for name, password, complaint in (
+        ("aida", "too short", "password: The length must be at least 10."),
+        ("Not A Name", PASSWORD, "username: Lower-case letters, digits, `.`, `_` and `-`."),
+    ):
+        ended = add_user(on_site, name, "reader", password)
+        assert (ended.status, ended.out) == (2, "")
+        assert complaint in " ".join(ended.err.split())
     assert add_user(on_site, "ulan", "reader").refused().endswith("(username_taken)")
     with psycopg.connect(database.app) as connection:
         left = connection.execute("SELECT count(*) FROM people.credentials").fetchone()
@@ -205,15 +213,18 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
     with psycopg.connect(database.app, autocommit=True) as connection:
         connection.execute(
             "INSERT INTO projections.dead_letters (model, version, position, stream, error)"
-            " VALUES ('catalogue', 4, 1, 'series-s1', 'broken')"
+            " VALUES ('catalogue', %s, 1, 'series-s1', 'broken')",
+            (Catalogue.version,),
         )
-        assert re.search(r"catalogue_4 +│ 0 +│ 6 +│ 1 ", status(on_site))
-        for name in ("catalogue", "catalogue_4"):
+        assert re.search(rf"{Catalogue.schema()} +│ 0 +│ 6 +│ 1 ", status(on_site))
+        for name in (Catalogue.name, Catalogue.schema()):
             connection.execute("UPDATE projections.dead_letters SET retry = false")
             assert on_site("projections", "retry", name).done() == "1"
             marked = connection.execute("SELECT retry FROM projections.dead_letters").fetchall()
             assert marked == [(True,)]
         assert on_site("projections", "retry", "moderation").done() == "0"
+        unknown = on_site("projections", "retry", "catalogue_9").refused()
+        assert unknown == "there is no read model called catalogue_9"
 
 
 def status(run: Run) -> str:
@@ -222,19 +233,25 @@ def status(run: Run) -> str:
 
 def test_what_a_policy_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, database: Database):
     with psycopg.connect(database.app, autocommit=True) as connection:
-        connection.execute("INSERT INTO projections.policies VALUES ('people.greet', 2)")
+        connection.execute(
+            "INSERT INTO projections.policies VALUES (%s, 2), ('people.greet', 3)", (BAN,)
+        )
         connection.execute(
             "INSERT INTO projections.policy_dead_letters (policy, position, stream, error)"
-            " VALUES ('people.greet', 1, 'person-p1', 'broken')"
+            " VALUES (%s, 1, 'person-p1', 'broken')",
+            (BAN,),
         )
         shown = on_site("policies", "status").done()
-        assert re.search(r"people\.greet +│ 2 +│ 4 +│ 1 ", shown)
-        for names in ((), ("people.greet",)):
+        assert re.search(rf"{BAN} +│ 2 +│ 4 +│ 1 ", shown)
+        assert re.search(r"people\.greet +│ 3 +│ retired +│ 0 ", shown)
+        for names in ((), (BAN,)):
             connection.execute("UPDATE projections.policy_dead_letters SET retry = false")
             assert on_site("policies", "retry", *names).done() == "1"
             marked = connection.execute("SELECT retry FROM projections.policy_dead_letters")
             assert marked.fetchall() == [(True,)]
-        assert on_site("policies", "retry", "people.wave").done() == "0"
+        assert on_site("policies", "retry", "people.greet").done() == "0"
+        unknown = on_site("policies", "retry", "people.wave").refused()
+        assert unknown == "there is no policy called people.wave"
 
 
 def test_a_job_that_was_given_up_is_shown_and_queued_again(on_site: Run, database: Database):
@@ -250,7 +267,8 @@ def test_a_job_that_was_given_up_is_shown_and_queued_again(on_site: Run, databas
         assert re.search(r"people\.Wave +│ todo +│ 1 ", shown)
         assert re.search(r"people\.Wave +│ failed +│ 1 ", shown)
         assert re.search(r" 7 +│ people\.Greet +│ the \[/post\] is closed ", shown)
-        assert on_site("jobs", "retry", "9").done() == "0"
+        for number in ("9", "99"):
+            assert on_site("jobs", "retry", number).refused() == f"no job {number} was given up"
         assert on_site("jobs", "retry", "7").done() == "1"
         waiting = "SELECT id FROM jobs.procrastinate_jobs WHERE status = 'todo' ORDER BY id"
         assert connection.execute(waiting).fetchall() == [(7,), (9,)]
@@ -279,7 +297,7 @@ def test_a_command_finds_the_embedded_site_of_a_folder(run: Run, folder: Path):
         series = ("create-series", "--title", "One", *SERIES)
         run("do", *series, "--as", "aida", "--data", str(folder)).done()
         run("migrate", "--data", str(folder)).done()
-        assert "moderation_3" in run("projections", "status", "--data", str(folder)).done()
+        assert Moderation.schema() in run("projections", "status", "--data", str(folder)).done()
     for command in (("dsn",), ("migrate",), ("projections", "status")):
         assert "is not running" in run(*command, "--data", str(folder)).refused()
 

@@ -62,6 +62,9 @@ def test_the_story_holds_every_time_it_is_told_and_says_so_when_it_does_not(fold
     assert tuple(step["name"] for step in first["steps"]) == STEPS
     assert tuple(event["type"].partition(".")[2] for event in first["trail"]) == TRAIL
     assert {one["username"] for one in first["accounts"]} == {ADMINISTRATOR, *CAST}
+    told = {step["name"]: step["detail"] for step in first["steps"]}
+    assert told["the moderator publishes them"] == "2 waiting"
+    assert told["the moderator decides"].startswith("7 waiting, ")
     before = record(folder)
 
     second = tell(folder)
@@ -76,6 +79,13 @@ def test_the_story_holds_every_time_it_is_told_and_says_so_when_it_does_not(fold
     third = tell(folder, status=1)
     assert third["failure"].startswith("404 for GET /api/v1/chapters/")
     assert tuple(step["name"] for step in third["steps"]) == STEPS[:7]
+
+
+def test_a_story_told_once_names_no_address_of_a_site_that_has_ended(folder: Path):
+    ended = imprimatur("demo", "--once", "--data", str(folder), "--port", str(free_port()))
+    assert ended.returncode == 0, ended.stderr
+    assert "http://" not in ended.stdout
+    assert "The site has ended." in ended.stdout
 
 
 def test_a_port_that_is_taken_is_named_in_a_line(folder: Path):

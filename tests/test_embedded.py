@@ -180,6 +180,15 @@ def test_a_server_that_can_not_start_says_why_and_lets_go(data: Path):
     assert not servers(data)
 
 
+def test_a_server_that_ends_after_it_began_to_log_says_why(data: Path):
+    with EmbeddedPostgres(data):
+        pass
+    for segment in (data / "postgres/cluster/pg_wal").glob("0*"):
+        segment.unlink()
+    with pytest.raises(ServerStartFailed, match="could not locate a valid checkpoint record"):
+        EmbeddedPostgres(data).start()
+
+
 @as_root
 def test_a_cluster_of_another_user_is_refused(data: Path):
     (data / "postgres/cluster").mkdir(parents=True)

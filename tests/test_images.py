@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 from ingest import decoder as decoder_program
 from ingest.images import DecodedImage, DecoderPool, ImageRefused, MemoryBudget, sniff
 from tests.drawings import picture
-from tests.hostile import MIB, png, png_bomb
+from tests.hostile_images import MIB, png, png_bomb
 
 KINDS = ["JPEG", "PNG", "WEBP", "AVIF", "GIF"]
 

@@ -80,24 +80,24 @@ def test_system_files_go_without_a_word(junk: str) -> None:
 
 @pytest.mark.parametrize("name", ["read me.txt", "page", "scan.bmp", "a/b.psd", ".", ".jpg"])
 def test_other_files_are_mentioned(name: str) -> None:
-    assert _notes("1.jpg", name) == [("discarded_file", "not an image")]
+    assert _notes("1.jpg", name) == [("discarded_file", "Left out: it is not an image.")]
 
 
 @pytest.mark.parametrize(
     ("names", "notes"),
     [
         (["1.jpg", "2.jpg"], []),
-        (["1.jpg", "3.jpg"], [("page_gap", "2 missing before this page")]),
-        (["1.jpg", "5.jpg"], [("page_gap", "2 to 4 missing before this page")]),
-        (["0.jpg", "1.jpg"], [("unusual_start", "the first number is 0")]),
-        (["1.jpg", "02-03.jpg", "4.jpg"], [("page_range", "2 to 3 in one image")]),
+        (["1.jpg", "3.jpg"], [("page_gap", "Missing before this page: 2.")]),
+        (["1.jpg", "5.jpg"], [("page_gap", "Missing before this page: 2 to 4.")]),
+        (["0.jpg", "1.jpg"], [("unusual_start", "The first page has the number 0.")]),
+        (["1.jpg", "02-03.jpg", "4.jpg"], [("page_range", "Pages 2 to 3 in one image.")]),
         (["c12-001.jpg", "c12-002.jpg"], []),
         (["c012-001.jpg", "c012-002.jpg"], []),
-        (["a2.jpg", "b1.jpg"], [("unusual_start", "the first number is 2"),
-                                ("number_falls", "1 comes after 2")]),
+        (["a2.jpg", "b1.jpg"], [("unusual_start", "The first page has the number 2."),
+                                ("number_falls", "Page 1 comes after page 2.")]),
         (["01a.jpg", "01b.jpg"], []),
-        (["!1.jpg", "1.jpg"], [("credits_page", "put before the first page")]),
-        (["1.jpg", "end.jpg"], [("unnumbered_page", "placed by its name")]),
+        (["!1.jpg", "1.jpg"], [("credits_page", "Put before the first page.")]),
+        (["1.jpg", "end.jpg"], [("unnumbered_page", "Without a number: placed by its name.")]),
     ],
 )  # fmt: skip
 def test_odd_numbers_are_noted(names: list[str], notes: list[tuple[str, str]]) -> None:

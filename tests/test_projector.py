@@ -1,6 +1,6 @@
 """Read models: what a batch folds to, and what is left of it when something goes wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -10,10 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from commands.log import APPEND, Append, NewEvent, encode_batch
 from commands.vault import KeyRing
-from domain.catalogue import ChapterRefused, Finding, SeriesRevised, SeriesUnpublished
-from domain.kernel import Event, encode, event_name, stream_of_event
+from domain.catalogue import SeriesRevised, SeriesUnpublished
+from domain.kernel import Event
 from domain.people import AccountCreated
 from projections import projector
 from projections.catalogue import Catalogue
@@ -21,86 +20,25 @@ from projections.kernel import MODELS, ReadModel
 from projections.moderation import Moderation
 from projections.projector import LeaseLost, Projection, Projector
 from projections.rows import RowCache
-from runtime.migrate import migrate
-from runtime.readmodels import retry_dead_letters
 from tests import histories
-from tests.database import MASTER_KEY, Database
+from tests.database import MASTER_KEY, Database, Server
 from tests.processes import until
+from tests.readmodels import (
+    Connection,
+    append,
+    checkpoint,
+    created,
+    cut,
+    dead_letters,
+    opened,
+    retitled,
+    rows_of,
+    titles,
+)
 from tests.rebuilding import Tables, assert_equal_to_a_rebuild, empty, fold_all, tables_of
-from tests.tally import POISON, UNWRITABLE, Tally
+from tests.tally import Tally
 
-Connection = psycopg.Connection[Any]
-
-command_ids = count()
-
-
-@pytest.fixture
-def connection(database: Database) -> Iterator[Connection]:
-    with psycopg.connect(database.app, autocommit=True) as connection:
-        yield connection
-
-
-@pytest.fixture
-def tally(database: Database, monkeypatch: pytest.MonkeyPatch) -> type[Tally]:
-    """The read model of the tests, as one of the site's; it is broken."""
-    monkeypatch.setitem(MODELS, Tally.name, Tally)
-    monkeypatch.setattr(Tally, "broken", True)
-    migrate(database.owner)
-    return Tally
-
-
-def append(connection: Connection, *events: Event) -> int:
-    """Append events as they are; the position of the last one."""
-    command = Append(
-        tenant="main",
-        command_id=f"given-{next(command_ids)}",
-        name="tests.Given",
-        actor="meder",
-        correlation_id="given",
-        events=[NewEvent(stream_of_event(e), event_name(type(e)), encode(e)) for e in events],
-    )
-    ((_, _, _, last, _, _),) = connection.execute(APPEND, (encode_batch([command]),)).fetchall()
-    return last
-
-
-def created(series: str, title: str = "first") -> Event:
-    slug = f"{title}-{series}"
-    return replace(histories.created(), series_id=series, title=title, slug=slug)
-
-
-def retitled(series: str, title: str) -> Event:
-    return SeriesRevised(series_id=series, title=title)
-
-
-def titles(connection: Connection) -> dict[str, list[str]]:
-    return dict(connection.execute("SELECT id, titles FROM tally_1.tallies").fetchall())
-
-
-def dead_letters(connection: Connection) -> list[tuple[Any, ...]]:
-    return connection.execute(
-        "SELECT model, position, stream, error FROM projections.dead_letters ORDER BY position"
-    ).fetchall()
-
-
-def checkpoint(connection: Connection, model: type[ReadModel]) -> tuple[int, int]:
-    """A read model's position, and its last change."""
-    ((position, changed),) = connection.execute(
-        "SELECT position, changed FROM projections.checkpoints WHERE model = %s", (model.name,)
-    ).fetchall()
-    return position, changed
-
-
-def opened(connection: Connection, model: type[ReadModel]) -> Projection:
-    projection = Projection(connection, model, KeyRing(MASTER_KEY))
-    projection.open()
-    return projection
-
-
-def cut(database: Database, connection: Connection) -> None:
-    """Cut a connection at the server."""
-    with psycopg.connect(database.superuser) as superuser:
-        pid = connection.info.backend_pid
-        superuser.execute("SELECT pg_terminate_backend(%s, 10_000)", (pid,))
+LOGGER = "projections.projector"
 
 
 CHAPTER_TALES: Sequence[Sequence[Event]] = (
@@ -161,9 +99,9 @@ def test_events_fold_to_the_same_in_a_batch_as_one_by_one(
                 patch.setattr(projector, "BATCH", batch)
                 assert folded(connection, model) == one_by_one
         assert dead_letters(connection) == []
-        ((published,),) = connection.execute(
-            "SELECT count(*) FROM catalogue_4.series WHERE published"
-        ).fetchall()
+        ((published,),) = rows_of(
+            connection, Catalogue, "SELECT count(*) FROM series WHERE published"
+        )
         totals = tables_of(connection, Catalogue)["totals"]
         assert totals == ([("main", "series", published)] if published else [])
 
@@ -200,119 +138,6 @@ def test_rows_and_checkpoint_are_written_together_or_not_at_all(
         fold_all(connection, tally)
         assert titles(connection) == {"s1": ["first"], "s2": ["first"]}
         assert checkpoint(connection, tally) == (last, last)
-
-
-def test_an_event_that_cannot_be_folded_holds_its_stream_for_that_read_model_alone(
-    connection: Connection, tally: type[Tally]
-):
-    last = append(
-        connection,
-        created("s1"),
-        retitled("s1", POISON),
-        created("s2"),
-        retitled("s1", "third"),
-        retitled("s2", "second"),
-    )
-    for model in (tally, Catalogue):
-        fold_all(connection, model)
-    assert titles(connection) == {"s1": ["first"], "s2": ["first", "second"]}
-    assert dead_letters(connection) == [
-        ("tally", 2, "series-s1", "ValueError('poison')"),
-        ("tally", 4, "series-s1", "follows an event that was set aside"),
-    ]
-    assert checkpoint(connection, tally) == (last, last)
-    found = connection.execute("SELECT title FROM catalogue_4.series ORDER BY id").fetchall()
-    assert found == [("third",), ("second",)]
-
-
-def test_a_stream_stays_held_when_the_projector_starts_again(
-    connection: Connection, tally: type[Tally]
-):
-    append(connection, created("s1"), retitled("s1", POISON))
-    fold_all(connection, tally)
-    append(connection, retitled("s1", "third"))
-    fold_all(connection, tally)
-    assert titles(connection) == {"s1": ["first"]}
-    assert [position for _, position, _, _ in dead_letters(connection)] == [2, 3]
-
-
-def test_a_retry_folds_in_order_what_was_set_aside(
-    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
-):
-    append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
-    projection = fold_all(connection, tally)
-    monkeypatch.setattr(tally, "broken", False)
-    assert retry_dead_letters(database.app, tally.name) == 2
-    append(connection, retitled("s1", "set aside after the retry was asked for"))
-    while projection.step():
-        pass
-    assert titles(connection) == {
-        "s1": ["first", POISON, "third", "set aside after the retry was asked for"]
-    }
-    assert dead_letters(connection) == []
-    append(connection, retitled("s1", "last"))
-    assert projection.step()
-    assert titles(connection)["s1"][-1] == "last"
-
-
-def test_a_retry_that_fails_again_is_set_aside_again(
-    connection: Connection, database: Database, tally: type[Tally]
-):
-    append(connection, created("s1"), retitled("s1", POISON), retitled("s1", "third"))
-    fold_all(connection, tally)
-    before = dead_letters(connection)
-    retry_dead_letters(database.app, tally.name)
-    fold_all(connection, tally)
-    assert dead_letters(connection) == before
-    assert titles(connection) == {"s1": ["first"]}
-
-
-def test_a_retry_that_changes_rows_is_a_change_of_its_own(
-    connection: Connection, database: Database, tally: type[Tally], monkeypatch: pytest.MonkeyPatch
-):
-    last = append(connection, created("s1"), retitled("s1", POISON), created("s2"))
-    fold_all(connection, tally)
-    assert checkpoint(connection, tally) == (last, last)
-    monkeypatch.setattr(tally, "broken", False)
-    retry_dead_letters(database.app, tally.name)
-    fold_all(connection, tally)
-    position, changed = checkpoint(connection, tally)
-    assert position == last
-    assert changed > last, "answers that were kept would count as being of today"
-
-
-@pytest.mark.parametrize("retried", [False, True])
-def test_an_event_whose_rows_cannot_be_written_is_set_aside_alone(
-    connection: Connection, database: Database, tally: type[Tally], retried: bool
-):
-    last = append(
-        connection,
-        created("s1"),
-        retitled("s1", UNWRITABLE),
-        retitled("s1", "third"),
-        created("s2"),
-    )
-    fold_all(connection, tally)
-    if retried:
-        retry_dead_letters(database.app, tally.name)
-        fold_all(connection, tally)
-    assert titles(connection) == {"s1": ["first"], "s2": ["first"]}
-    assert [position for _, position, _, _ in dead_letters(connection)] == [2, 3]
-    assert checkpoint(connection, tally) == (last, last)
-
-
-def test_a_chapter_deleted_before_it_was_refused_is_no_dead_letter(connection: Connection):
-    malicious = ChapterRefused(
-        chapter_id="c1",
-        uploaded_by="ana",
-        archive=histories.ARCHIVE,
-        findings=(Finding("overlap"),),
-        malicious=True,
-    )
-    append(connection, histories.created(), histories.uploaded(), histories.deleted, malicious)
-    for model in (Catalogue, Moderation):
-        fold_all(connection, model)
-    assert dead_letters(connection) == []
 
 
 def test_only_a_row_that_changes_counts_as_a_change(connection: Connection, tally: type[Tally]):
@@ -400,3 +225,36 @@ def test_two_projectors_fold_every_event_once_while_their_connections_are_cut(
         for one in projectors:
             one.stop()
     assert titles(connection) == {"s1": [str(number) for number in range(60)]}
+
+
+def test_a_database_that_is_gone_is_said_once_and_once_that_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(projector, "RECONNECT_SECONDS", 0.01)
+    tried = count()
+    connect = psycopg.connect
+
+    def try_to_connect(*arguments: Any, **options: Any) -> Connection:
+        next(tried)
+        return connect(*arguments, **options)
+
+    def said() -> list[str]:
+        return [one.message.split(":")[0] for one in caplog.records if one.name == LOGGER]
+
+    with Server() as server, server.database() as database:
+        monkeypatch.setattr(psycopg, "connect", try_to_connect)
+        one = Projector(database.app, KeyRing(MASTER_KEY), [Catalogue])
+        one.start()
+        try:
+            with connect(database.app, autocommit=True) as connection:
+                last = append(connection, histories.created())
+                until(lambda: checkpoint(connection, Catalogue)[0] == last)
+            server.postgres.stop()
+            until(lambda: next(tried) > 50)
+            assert said() == ["catalogue waits"]
+            server.postgres.start()
+            until(lambda: len(said()) == 2)
+        finally:
+            one.stop()
+        assert said() == ["catalogue waits", "catalogue goes on"]
+    assert not any(record.exc_info for record in caplog.records if record.name == LOGGER)

@@ -18,7 +18,7 @@ from commands.people import BanPerson
 from domain.catalogue import ChapterRefused, Finding, SeriesRevised
 from domain.people import PersonBanned
 from runtime import reactions
-from runtime.policies import read_policies, retry_policies
+from runtime.followers import read_standings, retry_policies
 from runtime.reactions import Deferred
 from tests.database import Database
 from tests.processes import until
@@ -161,7 +161,7 @@ def test_an_event_that_a_policy_cannot_react_to_holds_its_stream_for_that_policy
         ("tests.follow", poisoned, f"series-{held}", "ValueError('poison')"),
         ("tests.follow", last, f"series-{held}", FOLLOWS),
     ]
-    standing = {one.policy: one for one in read_policies(place.database.app)}
+    standing = {one.name: one for one in read_standings(place.database.app, "policy")}
     assert (standing["tests.follow"].lag, standing["tests.follow"].dead_letters) == (0, 2)
     assert (standing[ELSEWHERE.name].lag, standing[ELSEWHERE.name].dead_letters) == (0, 0)
 
@@ -184,6 +184,19 @@ def test_a_retry_that_fails_again_is_set_aside_again(place: Workshop, follower: 
     place.react(policies=[follower.spec])
     assert dead_letters(place) == before
     assert followed(place) == []
+
+
+def test_a_retry_does_not_wait_until_nothing_else_is_to_be_reacted_to(
+    place: Workshop, follower: Follower
+):
+    retitle(place, POISON)
+    place.react(policies=[follower.spec])
+    follower.broken = False
+    retry_policies(place.database.app)
+    place.series = place.new_series("two")
+    retitle(place, "other")
+    place.react(policies=[follower.spec], steps=1)
+    assert followed(place) == [POISON, "other"]
 
 
 def test_a_running_worker_reacts_in_order_to_what_is_retried(

@@ -1,6 +1,7 @@
 """The worker: what follows from an event follows once, whatever happens in between."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -27,7 +28,7 @@ from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
 from ingest.references import BlobReferences
 from runtime import worker
-from runtime.jobs import JobCount, count_jobs, given_up_jobs, retry_jobs
+from runtime.jobs import JobCount, JobNotGivenUp, count_jobs, given_up_jobs, retry_jobs
 from runtime.settings import Settings
 from tests.drawings import picture
 from tests.processes import until
@@ -70,19 +71,19 @@ def test_a_rejected_or_deleted_chapter_keeps_nothing(
 def decision(command: type[RejectChapter | DeleteChapter], chapter: str) -> Command:
     if command is RejectChapter:
         return RejectChapter(chapter_id=chapter, reason="blurred")
-    return DeleteChapter(chapter_id=chapter)
+    return DeleteChapter(chapter_id=chapter, reason="No.")
 
 
 def test_a_page_of_two_chapters_goes_with_the_last_of_them(place: Workshop):
     first, second = place.upload(1, 2), place.upload(2, 3)
     with place.at_work():
         for chapter in (first, second):
-            until(lambda: place.status(chapter) == "pending")  # noqa: B023 awaited at once
+            until(partial(place.is_pending, chapter))
         assert len(place.blobs()[1]) == 6
         place.ask(RejectChapter(chapter_id=first, reason="blurred"), by="meder")
         until(place.all_is_done)
         assert len(place.blobs()[1]) == 4
-        place.ask(DeleteChapter(chapter_id=second), by="meder")
+        place.ask(DeleteChapter(chapter_id=second, reason="No."), by="meder")
         until(place.all_is_done)
     assert place.blobs() == (set(), set())
 
@@ -202,7 +203,8 @@ def test_a_job_that_was_given_up_is_shown_with_its_error_and_retried_when_asked(
         error = "BlobStoreUnavailable('the disk [is gone]')"
         assert (job.kind, job.error) == (PROCESS, error)
         assert count_jobs(dsn) == [JobCount(PROCESS, "failed", 1)]
-        assert retry_jobs(dsn, job.id + 1) == 0
+        with pytest.raises(JobNotGivenUp):
+            retry_jobs(dsn, job.id + 1)
         assert retry_jobs(dsn, job.id) == 1
         again = "SELECT 1 FROM jobs.procrastinate_jobs WHERE status = 'failed' AND attempts > 2"
         until(lambda: place.query(again) != [])

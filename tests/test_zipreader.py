@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.archive import ArchiveRefused, Limits
-from ingest.zipreader import Entry, read_entries, read_member
+from ingest.members import Entry, read_member
+from ingest.zipreader import read_entries
 from tests.zipwriter import Member, deflate, unicode_path, write_zip
 
 SMALL = Limits(archive_bytes=10_000_000)

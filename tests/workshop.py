@@ -126,6 +126,9 @@ class Workshop:
     def status(self, chapter_id: str) -> str:
         return self.chapter(chapter_id).status
 
+    def is_pending(self, chapter_id: str) -> bool:
+        return self.status(chapter_id) == "pending"
+
     def blobs(self) -> tuple[set[str], set[str]]:
         """The archives and the pages that are stored."""
         keys = set(self.store.keys())
@@ -174,16 +177,20 @@ class Workshop:
         await deferral(self.queue())(connection, jobs)
 
     def react(
-        self, defer: DeferJobs | None = None, policies: Iterable[PolicySpec] = POLICIES.values()
+        self,
+        defer: DeferJobs | None = None,
+        policies: Iterable[PolicySpec] = POLICIES.values(),
+        steps: int | None = None,
     ) -> None:
-        """React, in a process of its own so to say, to all that is new."""
-        self.do(self._react(Reactions("", self.bus, list(policies), defer or self.defer)))
+        """React, in a process of its own so to say, to all that is new, or for some steps."""
+        self.do(self._react(Reactions("", self.bus, list(policies), defer or self.defer), steps))
 
-    async def _react(self, reactions: Reactions) -> None:
+    async def _react(self, reactions: Reactions, steps: int | None) -> None:
         async with await AsyncConnection.connect(self._jobs_dsn, autocommit=True) as connection:
             await reactions.open(connection)
-            while await reactions.step(connection):
-                pass
+            for _ in count() if steps is None else range(steps):
+                if not await reactions.step(connection):
+                    break
 
     @contextmanager
     def reacting(self, *policies: PolicySpec) -> Generator[None]:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,11 +17,18 @@ from domain.kernel import Rejected
 from runtime.accounts import add_account
 from runtime.demo.client import StepFailed
 from runtime.demo.story import ADMINISTRATOR, CAST, Story, Summary
+from runtime.lifeline import wait_for
 from runtime.onesite import OneSite, running_settings
 from runtime.settings import Settings, read_settings
 
 START_SECONDS = 60.0
-POLL_SECONDS = 0.1
+
+ADDRESSES = (
+    ("series", "/api/v1/series"),
+    ("documentation", "/api/v1/schema"),
+    ("health", "/api/v1/health"),
+    ("metrics", "/metrics"),
+)
 
 
 def run_demo(data: Path, port: int, *, once: bool, as_json: bool) -> int:
@@ -33,7 +39,7 @@ def run_demo(data: Path, port: int, *, once: bool, as_json: bool) -> int:
     try:
         supervisor.start()
         summary = _tell(site, running_settings(data, settings))
-        _print(summary, data, as_json=as_json)
+        _print(summary, data, as_json=as_json, serving=not once)
         if not once and summary.held:
             Console(stderr=True).print(f"Serving {summary.url} until Ctrl-C.")
             return supervisor.run_until_signal()
@@ -79,13 +85,15 @@ def _tell(site: OneSite, settings: Settings) -> Summary:
 
 
 def _await_ready(url: str) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"{url}/api/v1/health").is_success:
-                return
-        time.sleep(POLL_SECONDS)
-    raise StepFailed(f"the site did not get ready within {START_SECONDS:g} s")
+    if not wait_for(lambda: _is_ready(url), START_SECONDS):
+        raise StepFailed(f"the site did not get ready within {START_SECONDS:g} s")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/api/v1/health").is_success
+    except httpx.TransportError:
+        return False
 
 
 def _trail(summary: Summary) -> Table:
@@ -103,7 +111,7 @@ def _trail(summary: Summary) -> Table:
     return trail
 
 
-def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
+def _print(summary: Summary, data: Path, *, as_json: bool, serving: bool) -> None:
     if as_json:
         sys.stdout.buffer.write(json.format(json.encode(summary)) + b"\n")
         sys.stdout.flush()
@@ -119,12 +127,9 @@ def _print(summary: Summary, data: Path, *, as_json: bool) -> None:
     for account in summary.accounts:
         accounts.add_row(account["username"], account["role"], account["password"])
     console.print(accounts)
-    for name, path in (
-        ("series", "/api/v1/series"),
-        ("documentation", "/api/v1/schema"),
-        ("health", "/api/v1/health"),
-        ("metrics", "/metrics"),
-    ):
+    for name, path in ADDRESSES if serving else ():
         console.print(f"{name:>14}  {summary.url}{path}")
     console.print(f"{'data':>14}  {data}")
-    console.print("bek is banned and cannot sign in. Without --once the site goes on serving.")
+    console.print("bek is banned and cannot sign in.")
+    if not serving:
+        console.print("The site has ended. Without --once it goes on serving.")

@@ -20,6 +20,7 @@ CAST = {
 
 PATIENCE_SECONDS = 45.0
 POLL_SECONDS = 0.1
+"""The API announces nothing yet, so whoever waits for a worker's doing asks again."""
 
 REASON = "Pages 3 to 5 are missing; please upload the whole chapter."
 
@@ -101,7 +102,7 @@ class Story:
         self._make_accounts()
         with self._person("ulan") as uploader, self._person("meder") as moderator:
             self._create_series(uploader)
-            self._publish(moderator)
+            self._publish(moderator, uploader.position)
             self._upload(uploader)
             self._attack(moderator)
             self._moderate(moderator)
@@ -146,8 +147,8 @@ class Story:
             )["id"]
         self._note("the uploader creates two series", ", ".join(self._series.values()))
 
-    def _publish(self, moderator: Person) -> None:
-        waiting = moderator.read("/moderation/series", at=moderator.position)["results"]
+    def _publish(self, moderator: Person, position: int) -> None:
+        waiting = moderator.read("/moderation/series", at=position)["results"]
         for series in self._series.values():
             moderator.ask("POST", f"/series/{series}/publication")
         self._note("the moderator publishes them", f"{len(waiting)} waiting")

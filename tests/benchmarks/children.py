@@ -4,7 +4,6 @@ import ctypes
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
-from runtime.lifeline import PR_SET_PDEATHSIG
+from runtime.lifeline import PR_SET_PDEATHSIG, wait_for
 from runtime.settings import Settings, environment_of
 from runtime.supervisor import Child, ChildProcess
 
@@ -50,11 +49,9 @@ def serving(part: str, settings: Settings) -> Generator[int]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
     with _running(replace(settings, port=port), "tests.benchmarks.serve", part) as server:
-        deadline = time.monotonic() + START_SECONDS
-        while not _accepts(port):
-            if not server.running() or time.monotonic() > deadline:
-                raise NotStarted(part)
-            time.sleep(0.05)
+        wait_for(lambda: _accepts(port) or not server.running(), START_SECONDS)
+        if not _accepts(port):
+            raise NotStarted(part)
         yield port
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from multiprocessing import get_context
 from pathlib import Path
@@ -56,8 +57,8 @@ def ingestion(server: Server, sizes: Sizes) -> Iterator[Figure]:
                 _pack(archive, kind, sizes.pages)
             found = interleaved(
                 {
-                    "site": lambda: ingest(stage.settings, archives, sizes.pages),  # noqa: B023
-                    "bare": lambda: bare_per_second(archives, sizes.pages),  # noqa: B023
+                    "site": partial(ingest, stage.settings, archives, sizes.pages),
+                    "bare": partial(bare_per_second, archives, sizes.pages),
                 }
             )
             yield rate(

@@ -138,8 +138,11 @@ class StockCatalogue(StockProjection[CatalogueView]):
 
 def _empty(database: Database) -> None:
     with psycopg.connect(database.superuser, autocommit=True) as connection:
-        connection.execute("TRUNCATE catalogue_4.series, catalogue_4.chapters")
-        connection.execute("UPDATE catalogue_4.totals SET total = 0")
+        connection.execute(
+            "SELECT set_config('search_path', %s, false)", (f"{Catalogue.schema()}, public",)
+        )
+        connection.execute("TRUNCATE series, chapters")
+        connection.execute("UPDATE totals SET total = 0")
         connection.execute("UPDATE projections.checkpoints SET position = 0, changed = 0")
         connection.execute("DROP TABLE IF EXISTS stockcatalogue_tracking")
         connection.execute("CHECKPOINT")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -89,8 +90,8 @@ def _reads(
             _keep(stage, name, uvloop.run(fetch(port, reading)))
             found = interleaved(
                 {
-                    "site": lambda: load(port, [reading], sizes.seconds),  # noqa: B023
-                    "plain": lambda: load(port, [plain], sizes.seconds),  # noqa: B023
+                    "site": partial(load, port, [reading], sizes.seconds),
+                    "plain": partial(load, port, [plain], sizes.seconds),
                 }
             )
             yield rate(
