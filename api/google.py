@@ -38,8 +38,7 @@ TRIES = 5
 
 RACED = ("identity_taken", "email_taken", "username_taken")
 
-OWN_PATH = re.compile(r"/(?!/)[!-\[\]-~]*")
-"""A path that leads nowhere else: browsers take `//` and `\\` for the beginning of a host."""
+OWN_PATH = re.compile(r"/[!-~]*")
 
 UNSTORED = {"Cache-Control": "no-store"}
 
@@ -114,10 +113,10 @@ async def begin(request: ApiRequest) -> Response[None]:
 
 
 def is_own_path(text: str) -> bool:
-    """Whether it is a path of this site, and nothing else once somebody decodes it."""
+    """Whether it is a path of this site, and stays one when somebody on the way decodes it."""
     decoded = unquote(text)
-    fits = OWN_PATH.fullmatch(text) is not None and decoded[:2] != "//"
-    return fits and not any(char == "\\" or not char.isprintable() for char in decoded)
+    elsewhere = decoded.startswith("//") or "\\" in decoded  # where browsers see a host begin
+    return OWN_PATH.fullmatch(text) is not None and not elsewhere and decoded.isprintable()
 
 
 def _google(site: Site) -> OpenIdProvider:

@@ -33,7 +33,7 @@ LEEWAY_SECONDS = 60
 KEPT_SECONDS = 3_600
 """For how long a provider's description and keys are not asked for again."""
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 5.0
 """How long the provider may take for one answer."""
 
 Clock = Callable[[], datetime]
@@ -111,6 +111,7 @@ class OpenIdProvider:
         self._auth = httpx.BasicAuth(client_id, client_secret)
         self._http = httpx.AsyncClient(timeout=ANSWER_SECONDS)
         self._known: _Provider | None = None
+        self._failed_at = float("-inf")
         self._asking = asyncio.Lock()
 
     async def close(self) -> None:
@@ -186,11 +187,18 @@ class OpenIdProvider:
 
     async def _provider(self, newer_than: _Provider | None = None) -> _Provider:
         """What the provider says of itself, asked for once, however many wait for it."""
+        clock = asyncio.get_running_loop().time
+        begun = clock()
         async with self._asking:
-            now = asyncio.get_running_loop().time()
             known = self._known
-            if known is None or known is newer_than or now - known.at > KEPT_SECONDS:
-                known = self._known = await self._ask(now)
+            if known is None or known is newer_than or begun - known.at > KEPT_SECONDS:
+                if self._failed_at > begun:  # when it was asked for those who came before
+                    raise ProviderUnavailable(f"{self.issuer} has just failed")
+                try:
+                    known = self._known = await self._ask(clock())
+                except ProviderUnavailable:
+                    self._failed_at = clock()
+                    raise
             return known
 
     async def _ask(self, now: float) -> _Provider:
