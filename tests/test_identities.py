@@ -2,7 +2,7 @@
 
 from commands.identities import LinkIdentity, RegisterByIdentity, UnlinkIdentity
 from commands.kernel import SYSTEM
-from commands.people import StartSession
+from commands.people import SendLetter, StartSession, ask_to_confirm
 from domain.kernel import Event
 from domain.people import (
     AccountCreated,
@@ -154,3 +154,9 @@ def test_a_session_says_which_identity_opened_it(given: GivenEvents) -> None:
 def test_what_was_unlinked_starts_no_session(given: GivenEvents) -> None:
     start = StartSession(person_id="ana", passwords=0, kind="cookie", identity_id="i1")
     given(linked(), *UNLINKED).when(start, by=SYSTEM).then_rejected("identity_not_found")
+
+
+def test_nobody_is_asked_to_confirm_what_is_confirmed() -> None:
+    assert list(ask_to_confirm.react(CONFIRMED)) == []
+    asking = SendLetter(person_id="ana", letter="confirm_email")
+    assert list(ask_to_confirm.react(UNCONFIRMED)) == [asking]
