@@ -77,7 +77,7 @@ class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
 async def register(request: ApiRequest, data: JSONBody[NewcomerAccount]) -> Response[None]:
     """Nobody learns here whether an address has an account: its owner gets a letter either way."""
     site, tenant = site_of(request), tenant_of(request)
-    if await _registration(site, tenant) != "open":
+    if await registration_of(site, tenant) != "open":
         raise Refusal(403, "registration_closed")
     command = Register(
         person_id=site.new_id(),
@@ -132,7 +132,7 @@ async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
     await site_of(request).bus.handle(ConfirmEmail(person_id=person_id), envelope)
 
 
-async def _registration(site: Site, tenant_id: str) -> Registration:
+async def registration_of(site: Site, tenant_id: str) -> Registration:
     """Who may make an account in an organisation: its own rule, or else the site's."""
     tenant = await site.tenants.find(tenant_id)
     return (tenant and tenant.registration) or site.registration

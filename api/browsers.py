@@ -1,4 +1,4 @@
-"""What browsers keep: the cookie that opens a session, and the token against forged requests."""
+"""What browsers keep: what opens a session, or began one, and the token against forged requests."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ SAFE: frozenset[Method] = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class BrowserCookies(Struct, frozen=True):
-    """The two cookies of a browser's session; `secure` wherever there is HTTPS."""
+    """The cookies of a browser; `secure` wherever there is HTTPS."""
 
     secure: bool
 
@@ -30,6 +30,19 @@ class BrowserCookies(Struct, frozen=True):
     def csrf(self) -> str:
         """The name of the cookie that tells the site's own scripts what to send in CSRF_HEADER."""
         return self._name("csrf")
+
+    @property
+    def attempt(self) -> str:
+        """The name of the cookie that tells which sign-in at a provider this browser has begun."""
+        return self._name("attempt")
+
+    def begun(self, sealed: str, seconds: int) -> Cookie:
+        """The cookie of a sign-in that goes on elsewhere."""
+        return self._cookie(self.attempt, sealed, seconds, httponly=True)
+
+    def ended(self) -> Cookie:
+        """The cookie of a sign-in that has come back."""
+        return self._cookie(self.attempt, "", 0, httponly=True)
 
     def given(self, secret: str, seconds: int) -> list[Cookie]:
         """The cookies of a session that was just opened."""

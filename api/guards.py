@@ -109,6 +109,8 @@ class RateLimited(ASGIMiddleware):
 @cache
 def _kind(handler: Any, method: str, template: str) -> str:
     """Which of the limits counts a request to this route."""
+    if limit := handler.opt.get("limit"):
+        return limit
     if method in ("GET", "OPTIONS"):
         return "reads"
     if template.startswith(f"{API}/auth/"):

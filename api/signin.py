@@ -92,7 +92,7 @@ async def login(
     site = site_of(request)
     person_id, passwords = await _authenticate(request, data)
     kind: SessionKind = "cookie" if data.session else "token"
-    session, secret = await _start(request, person_id, passwords, kind)
+    session, secret = await start_session(request, person_id, passwords, kind)
     if not data.session:
         return Response(token_pair(site, session, secret))
     seconds = site.sessions.lifetimes.absolute
@@ -119,8 +119,12 @@ async def named(site: Site, name: str, tenant: str) -> str | None:
     return claim.person_id if claim else None
 
 
-async def _start(
-    request: AnyRequest, person_id: str, passwords: int, kind: SessionKind
+async def start_session(
+    request: AnyRequest,
+    person_id: str,
+    passwords: int,
+    kind: SessionKind,
+    identity_id: str = "",
 ) -> tuple[Session, str]:
     """Open a session under an id and a secret that nobody could know before.
 
@@ -136,6 +140,7 @@ async def _start(
         kind=kind,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
         address=request.client.host if request.client else "",
+        identity_id=identity_id,
     )
     try:
         await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=tenant))

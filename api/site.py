@@ -12,6 +12,7 @@ from api.answers import AnswerCache
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
 from api.onetime import OneTimeTokens
+from api.openid import OpenIdProvider
 from api.passwords import Passwords
 from api.positions import Positions
 from api.sessions import Sessions
@@ -38,6 +39,7 @@ class Site(Struct, frozen=True, kw_only=True):
     cookies: BrowserCookies
     one_time: OneTimeTokens
     tenants: Tenants
+    google: OpenIdProvider | None = None
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords

@@ -186,18 +186,21 @@ class StartSession(Command):
     kind: SessionKind
     user_agent: str = ""
     address: str = ""
+    identity_id: str = ""
 
     def decide(self, session: Session, person: Person, ctx: Context) -> Iterator[Event]:
         if session.person_id:
             return
         check_standing(person, ctx.at)
         require(person.passwords == self.passwords, "invalid_credentials")
+        require(not self.identity_id or person.identity(self.identity_id), "identity_not_found")
         yield SessionStarted(
             session_id=self.session_id,
             person_id=self.person_id,
             kind=self.kind,
             user_agent=self.user_agent,
             address=self.address,
+            identity_id=self.identity_id,
         )
 
 
@@ -255,7 +258,8 @@ class SendLetter(Job):
 @policy(EmailAdded)
 def ask_to_confirm(event: EmailAdded) -> Iterator[Job]:
     """An address is confirmed by whoever gets the letters to it."""
-    yield SendLetter(person_id=event.person_id, letter="confirm_email")
+    if not event.confirmed:
+        yield SendLetter(person_id=event.person_id, letter="confirm_email")
 
 
 @policy(PasswordResetRequested)

@@ -36,6 +36,7 @@ class AccountCreated(Event):
     person_id: str
     username: AboutPerson
     roles: tuple[str, ...]
+    with_password: bool = True
 
 
 class RolesAssigned(Event):
@@ -60,6 +61,8 @@ class AccountActivated(Event):
 class EmailAdded(Event):
     person_id: str
     email: AboutPerson
+    confirmed: bool = False
+    """Whether somebody who is trusted in this has seen to it already."""
 
 
 class EmailConfirmed(Event):
@@ -98,6 +101,31 @@ class UsernameClaimed(Event):
     person_id: str
 
 
+class IdentityLinked(Event):
+    """From now on a person signs in by an account at another provider, too."""
+
+    person_id: str
+    identity_id: str
+    issuer: str
+    subject: AboutPerson
+    email: AboutPerson
+
+
+class IdentityUnlinked(Event):
+    person_id: str
+    identity_id: str
+
+
+class IdentityClaimed(Event):
+    identity: AboutPerson
+    person_id: str
+
+
+class IdentityReleased(Event):
+    identity: AboutPerson
+    person_id: str
+
+
 SessionKind = Literal["cookie", "token"]
 EndReason = Literal["signed_out", "revoked", "token_reused", "password_changed", "password_reset"]
 
@@ -110,6 +138,8 @@ class SessionStarted(Event):
     kind: SessionKind
     user_agent: AboutPerson = ""
     address: AboutPerson = ""
+    identity_id: str = ""
+    """By which of the person's identities, where it was not by a password."""
 
 
 class SessionEnded(Event):
@@ -139,6 +169,16 @@ class Ban(Struct, frozen=True):
     until: datetime | None
 
 
+class Identity(Struct, frozen=True):
+    """An account at another provider, by which its person signs in."""
+
+    id: str
+    issuer: str
+    subject: str
+    email: str
+    """The address that it had when it was linked."""
+
+
 class Person(State):
     """An account as the rules see it."""
 
@@ -155,6 +195,8 @@ class Person(State):
         PasswordChanged,
         PasswordResetRequested,
         PasswordReset,
+        IdentityLinked,
+        IdentityUnlinked,
     )
 
     username: str = ""
@@ -171,18 +213,25 @@ class Person(State):
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
     reset_requests: int = 0
+    has_password: bool = False
+    identities: tuple[Identity, ...] = ()
 
     def evolve(self, event: Event) -> Self:
         match event:
             case AccountCreated():
-                return replace(self, username=event.username, roles=event.roles)
+                return replace(
+                    self,
+                    username=event.username,
+                    roles=event.roles,
+                    has_password=event.with_password,
+                )
             case RolesAssigned():
                 beside = frozenset(event.permissions)
                 return replace(self, roles=event.roles, permissions=beside)
             case AccountDeactivated() | AccountActivated():
                 return replace(self, active=isinstance(event, AccountActivated))
             case EmailAdded():
-                return replace(self, email=event.email, email_confirmed=False)
+                return replace(self, email=event.email, email_confirmed=event.confirmed)
             case EmailConfirmed():
                 return replace(self, email_confirmed=True)
             case ProfileRevised():
@@ -192,14 +241,23 @@ class Person(State):
             case PersonUnbanned():
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
-                return replace(self, passwords=self.passwords + 1)
+                return replace(self, passwords=self.passwords + 1, has_password=True)
             case PasswordResetRequested():
                 return replace(self, reset_requests=self.reset_requests + 1)
+            case IdentityLinked():
+                linked = Identity(event.identity_id, event.issuer, event.subject, event.email)
+                return replace(self, identities=(*self.identities, linked))
+            case IdentityUnlinked():
+                kept = tuple(one for one in self.identities if one.id != event.identity_id)
+                return replace(self, identities=kept)
             case _:
                 return self
 
     def is_banned(self, at: datetime) -> bool:
         return self.ban is not None and (self.ban.until is None or at < self.ban.until)
+
+    def identity(self, identity_id: str) -> Identity | None:
+        return next((one for one in self.identities if one.id == identity_id), None)
 
 
 class EmailClaim(State):
@@ -238,6 +296,26 @@ class UsernameClaim(State):
                 return self
 
 
+class IdentityClaim(State):
+    """An account at another provider that opens one account here, and no other."""
+
+    folds = (IdentityClaimed, IdentityReleased)
+    key = "identity"
+    claim = True
+    concealed = True
+
+    person_id: str = ""
+
+    def evolve(self, event: Event) -> Self:
+        match event:
+            case IdentityClaimed():
+                return replace(self, person_id=event.person_id)
+            case IdentityReleased():
+                return replace(self, person_id="")
+            case _:
+                return self
+
+
 class Session(State):
     """A device or a browser that somebody signed in from."""
 
@@ -268,6 +346,11 @@ class Session(State):
 def same_address(email: str) -> str:
     """The one way in which an address is written, however people write it."""
     return email.lower()
+
+
+def identity_at(issuer: str, subject: str) -> str:
+    """What an account at a provider is called among those of all providers."""
+    return f"{issuer}#{subject}"
 
 
 def revision(event: ProfileRevised) -> dict[str, str]:

@@ -8,6 +8,7 @@ from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
     "commands.catalogue",
+    "commands.identities",
     "commands.people",
     "commands.tenancy",
     "projections.audit",

@@ -37,6 +37,7 @@ ADDRESSES: dict[str, Callable[[str], object]] = {
     "smtp_url": mail_server,
     "mail_from": sender,
     "public_url": public_url,
+    "google_issuer": public_url,
 }
 """The settings that are addresses of some form, and what refuses all that is not."""
 
@@ -82,6 +83,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     access_seconds: int = 600
     session_idle_seconds: int = 1_209_600
     session_seconds: int = 7_776_000
+    google_client_id: str = ""
+    google_client_secret: str = ""
+    google_issuer: str = "https://accounts.google.com"
     log_level: str = "info"
 
     def need(self, name: str) -> str:
@@ -188,8 +192,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     _check("domain", domain_name, settings.domain)
     _check("trusted_proxies", networks, settings.trusted_proxies)
     _check_addresses(settings)
-    if settings.is_plain and not _is_loopback(urlsplit(settings.public_url).hostname or ""):
-        raise SettingInvalid(f"{variable('public_url')} needs https:// beyond this machine")
+    for name in ("public_url", "google_issuer"):
+        address: str = getattr(settings, name)
+        if address.startswith("http://") and not _is_loopback(urlsplit(address).hostname or ""):
+            raise SettingInvalid(f"{variable(name)} needs https:// beyond this machine")
+    if bool(settings.google_client_id) != bool(settings.google_client_secret):
+        raise SettingInvalid(f"{variable('google_client_id')} and its secret need each other")
     if settings.log_level.upper() not in getLevelNamesMapping():
         raise SettingInvalid(f"{variable('log_level')} is not a level: {settings.log_level}")
     return settings

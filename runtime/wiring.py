@@ -6,9 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from api.answers import AnswerCache
+from api.attempts import Attempts
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
 from api.onetime import OneTimeTokens
+from api.openid import OpenIdProvider
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
@@ -23,6 +25,7 @@ from commands.log import LogReader, LogWriter
 from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
 from ingest.s3 import S3Store
+from projections.kernel import API
 from runtime.ids import new_id
 from runtime.registry import MODELS
 from runtime.settings import Settings
@@ -46,6 +49,20 @@ def open_store(settings: Settings) -> BlobStore:
             secret_key=settings.need("s3_secret_key"),
         )
     return DirectoryStore(Path(settings.need("blob_dir")))
+
+
+def open_google(settings: Settings) -> OpenIdProvider | None:
+    """Google as it knows this site; None where it does not."""
+    if not settings.google_client_id:
+        return None
+    return OpenIdProvider(
+        issuer=settings.google_issuer,
+        client_id=settings.google_client_id,
+        client_secret=settings.need("google_client_secret"),
+        redirect_uri=f"{settings.need('public_url').rstrip('/')}{API}/auth/google/callback",
+        attempts=Attempts(settings.need("secret")),
+        clock=clock,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -90,6 +107,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         revocations = Revocations(settings.need("dsn"), settings.access_seconds)
         given = settings.limits()
         limits = RateLimits(given, settings.redis_url) if given else None
+        google = open_google(settings)
         positions.start()
         revocations.start()
         try:
@@ -106,6 +124,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 sessions=Sessions(pool, revocations, lifetimes),
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
+                google=google,
                 registration=settings.registration,
                 passwords=passwords,
                 blobs=open_store(settings),
@@ -121,3 +140,5 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 await shared.close()
             if limits is not None:
                 await limits.close()
+            if google is not None:
+                await google.close()

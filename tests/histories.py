@@ -15,7 +15,7 @@ from domain.catalogue import (
     SlugClaimed,
 )
 from domain.kernel import Event
-from domain.people import PersonBanned
+from domain.people import EmailAdded, IdentityClaimed, IdentityLinked, PersonBanned, identity_at
 from domain.tenancy import RoleDefined, TenantOpened
 
 ARCHIVE = "series/the-lamp/0/1/c1.zip"
@@ -77,6 +77,21 @@ deleted = ChapterDeleted(chapter_id="c1", archive=ARCHIVE)
 
 opened = TenantOpened(tenant_id="school", name="A School", plan="basic")
 role_defined = RoleDefined(tenant_id="school", role="uploader", permissions=())
+
+
+email_confirmed = EmailAdded(person_id="ana", email="ana@example.org", confirmed=True)
+IDENTITY = identity_at("https://accounts.example.org", "ana-there")
+identity_linked = (
+    email_confirmed,
+    IdentityClaimed(identity=IDENTITY, person_id="ana"),
+    IdentityLinked(
+        person_id="ana",
+        identity_id="l1",
+        issuer="https://accounts.example.org",
+        subject="ana-there",
+        email="ana@example.org",
+    ),
+)
 
 
 def banned(person: str = "ana") -> PersonBanned:

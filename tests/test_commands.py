@@ -27,7 +27,16 @@ NAMED: dict[str, object] = {
 }
 """What there is in every organisation."""
 
-KNOWN = {**IDS, **COUNTED, **NAMED}
+LINKED: dict[str, object] = {
+    "identity_id": "l1",
+    "identity": histories.IDENTITY,
+    "issuer": "https://accounts.example.org",
+    "subject": "ana-there",
+    "email": "ana@example.org",
+}
+"""By what somebody signs in elsewhere."""
+
+KNOWN = {**IDS, **COUNTED, **NAMED, **LINKED}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -40,6 +49,8 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.rejected),
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
+    (histories.email_confirmed,),
+    histories.identity_linked,
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),

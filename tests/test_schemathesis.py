@@ -54,6 +54,7 @@ def known(site: Site) -> dict[str, list[str]]:
         "name": [page["url"].rpartition("/")[2]],
         "person_id": [site.newcomer("reader").id],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
+        "identity_id": ["none"],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
     }
 

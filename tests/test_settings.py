@@ -89,6 +89,9 @@ def test_a_host_that_others_may_reach_needs_strong_ones(host: str) -> None:
         {"slow_seconds": "0"},
         {"slow_seconds": "soon"},
         {"slow_seconds": "9" * 9},
+        {"google_client_id": "a client without its secret"},
+        {"google_issuer": "http://accounts.example"},
+        {"google_issuer": "accounts.example"},
     ],
 )
 def test_a_guard_that_cannot_be_read_is_named(wrong: dict[str, Any]) -> None:
