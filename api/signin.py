@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from api.browsers import csrf_token
 from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.errors import AnyRequest, Refusal
+from api.factors import Code, shown_second_factor
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
 from api.sessions import ListedSession, Session, SessionOver, TokenReused
@@ -29,11 +30,15 @@ NOBODY = "nobody"
 
 
 class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
-    """A user name or an address, and its password; `session` asks for a cookie, not tokens."""
+    """A user name or an address, and its password; `session` asks for a cookie, not tokens.
+
+    `code` is the second factor's, where the account has one.
+    """
 
     username: Annotated[str, Meta(max_length=200)]
     password: Annotated[str, Meta(max_length=200)]
     session: bool = False
+    code: Code = ""
 
 
 class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -89,8 +94,9 @@ async def login(
 ) -> Response[TokenPair | BrowserSession]:
     site = site_of(request)
     person_id, passwords = await _authenticate(request, data)
+    factor = await shown_second_factor(request, person_id, data.code)
     kind: SessionKind = "cookie" if data.session else "token"
-    session, secret = await _start(request, person_id, passwords, kind)
+    session, secret = await _start(request, person_id, passwords, kind, factor)
     if not data.session:
         return Response(token_pair(site, session, secret))
     seconds = site.sessions.lifetimes.absolute
@@ -118,7 +124,11 @@ async def named(site: Site, name: str, tenant: str) -> str | None:
 
 
 async def _start(
-    request: AnyRequest, person_id: str, passwords: int, kind: SessionKind
+    request: AnyRequest,
+    person_id: str,
+    passwords: int,
+    kind: SessionKind,
+    second_factor: str = "",
 ) -> tuple[Session, str]:
     """Open a session under an id and a secret that nobody could know before.
 
@@ -132,6 +142,7 @@ async def _start(
         person_id=person_id,
         passwords=passwords,
         kind=kind,
+        second_factor=second_factor,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
         address=request.client.host if request.client else "",
     )

@@ -14,6 +14,7 @@ from api.limits import RateLimits
 from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
+from api.secondfactors import SecondFactors
 from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tokens import Tokens
@@ -38,6 +39,9 @@ class Site(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     cookies: BrowserCookies
     one_time: OneTimeTokens
+    second_factors: SecondFactors
+    name: str = "Imprimatur"
+    """What authenticator apps call the site."""
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords

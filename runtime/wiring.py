@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from api.answers import AnswerCache
 from api.browsers import BrowserCookies
@@ -12,6 +13,7 @@ from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.secondfactors import SecondFactors
 from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
@@ -101,6 +103,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 sessions=Sessions(pool, revocations, lifetimes),
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
+                second_factors=SecondFactors(pool, settings.need("master_key"), new_id),
+                name=urlsplit(settings.public_url).netloc or "Imprimatur",
                 registration=settings.registration,
                 passwords=passwords,
                 blobs=open_store(settings),

@@ -19,6 +19,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from api.onetime import OneTimeTokens, sweep_tokens
+from api.secondfactors import sweep_factors
 from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import TenantPool
@@ -177,6 +178,7 @@ async def _sweep_sessions(pool: TenantPool) -> None:
     while True:
         await sweep_sessions(pool)
         await sweep_tokens(pool)
+        await sweep_factors(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -20,6 +20,7 @@ from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.secondfactors import SecondFactors
 from api.sessions import Lifetimes, Sessions
 from api.site import Site
 from api.tokens import Tokens
@@ -222,6 +223,7 @@ class HttpLevel(LogLevel):
             tokens=tokens,
             sessions=sessions,
             one_time=OneTimeTokens(pool),
+            second_factors=SecondFactors(pool, MASTER_KEY, _counted("factor")),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
             blobs=DirectoryStore(self._folder),

@@ -9,14 +9,20 @@ from hypothesis import strategies as st
 
 from commands.kernel import SYSTEM, Command
 from domain.kernel import Event, stream_of_event
-from domain.people import ROLES, SessionStarted
+from domain.people import ROLES, SecondFactorAdded, SessionStarted
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
 from tests.scenario import NEW, PEOPLE, Given, PureLevel
 from tests.strategies import structs
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": "i1"}
-COUNTED = {"passwords": 0, "requests": 0}
+IDS = {
+    "series_id": "s1",
+    "chapter_id": "c1",
+    "person_id": "ana",
+    "session_id": "i1",
+    "factor_id": "f1",
+}
+COUNTED = {"passwords": 0, "requests": 0, "renewals": 0}
 """What commands say came before them."""
 
 KNOWN = {**IDS, **COUNTED}
@@ -33,6 +39,7 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
+    (SecondFactorAdded(person_id="ana", factor_id="f1"),),
 ]
 """Every state that a rule asks about."""
 
