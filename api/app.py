@@ -21,7 +21,7 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import accounts, catalogue, errors, factors, operations, people, signin
+from api import access, accounts, catalogue, errors, factors, operations, people, signin
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
@@ -78,6 +78,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *signin.HANDLERS,
             *accounts.HANDLERS,
             *factors.HANDLERS,
+            *access.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",

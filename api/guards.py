@@ -117,8 +117,9 @@ def _asking(scope: Scope) -> str:
     """The person who asks, or the address where nobody is signed in."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     _, _, token = header.decode("latin-1").partition(" ")
-    identity = _site(scope).tokens.identity(token.strip()) if token else None
-    return identity.person_id if identity else client_of(scope)
+    site, token = _site(scope), token.strip()
+    who = site.tokens.identity(token) or site.api_tokens.remembered(token) if token else None
+    return who.person_id if who else client_of(scope)
 
 
 async def hold_back(request: ApiRequest) -> None:

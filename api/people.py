@@ -7,7 +7,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
-from api.identity import signed_in, viewer_of
+from api.identity import BY_PROGRAMS, signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
@@ -44,6 +44,7 @@ class Account(Struct, frozen=True):
 
 @get(
     f"{API}/auth/me",
+    opt=BY_PROGRAMS,
     operation_id="getOwnAccount",
     summary="Get one's own account.",
     tags=["people"],

@@ -6,6 +6,7 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
+from api.access import record_revocations
 from api.browsers import csrf_token
 from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.errors import AnyRequest, Refusal
@@ -215,7 +216,7 @@ async def logout(request: ApiRequest) -> Response[None]:
     f"{API}/auth/logout-all",
     status_code=204,
     operation_id="logoutEverywhere",
-    summary="Sign out everywhere, at once.",
+    summary="Sign out everywhere, at once; personal tokens are revoked as well.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 503),
     security=SIGNED_IN,
@@ -223,7 +224,9 @@ async def logout(request: ApiRequest) -> Response[None]:
 async def logout_all(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
     ended = await site.sessions.end_all(who.person_id, who.tenant)
+    revoked = await site.api_tokens.revoke(who.person_id, who.tenant)
     await record_ends(site, ended, who.tenant, "signed_out")
+    await record_revocations(site, revoked, who.person_id, who.tenant)
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 

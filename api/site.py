@@ -9,6 +9,7 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from api.answers import AnswerCache
+from api.apitokens import ApiTokens
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
 from api.onetime import OneTimeTokens
@@ -39,6 +40,7 @@ class Site(Struct, frozen=True, kw_only=True):
     sessions: Sessions
     cookies: BrowserCookies
     one_time: OneTimeTokens
+    api_tokens: ApiTokens
     second_factors: SecondFactors
     name: str = "Imprimatur"
     """What authenticator apps call the site."""

@@ -245,13 +245,20 @@ def key_of(name: str, command: Command, actor: str, read: Mapping[str, Loaded]) 
     raise RegistryError(f"{type(command).__name__} has no {name} to read by")
 
 
-def authorize(spec: CommandSpec, person: Person, at: datetime) -> frozenset[str]:
+def within(scopes: frozenset[str] | None, permissions: frozenset[str]) -> frozenset[str]:
+    """Permissions cut down to what a personal token is good for; None is good for all."""
+    return permissions if scopes is None else permissions & scopes
+
+
+def authorize(
+    spec: CommandSpec, person: Person, at: datetime, scopes: frozenset[str] | None = None
+) -> frozenset[str]:
     """The permissions of an account in good standing that may issue this command.
 
     Raises UnknownActor, Banned, PermissionDenied.
     """
     check_standing(person, at)
-    permissions = person.permissions
+    permissions = within(scopes, person.permissions)
     if spec.method is None and spec.needs is None:
         raise PermissionDenied(SYSTEM)
     if spec.needs is not None and spec.needs not in permissions:

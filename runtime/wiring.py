@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.answers import AnswerCache
+from api.apitokens import ApiTokens
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
 from api.onetime import OneTimeTokens
@@ -103,6 +104,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 sessions=Sessions(pool, revocations, lifetimes),
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
+                api_tokens=ApiTokens(pool, revocations),
                 second_factors=SecondFactors(pool, settings.need("master_key"), new_id),
                 name=urlsplit(settings.public_url).netloc or "Imprimatur",
                 registration=settings.registration,

@@ -18,6 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
+from api.apitokens import sweep_api_tokens
 from api.onetime import OneTimeTokens, sweep_tokens
 from api.secondfactors import sweep_factors
 from api.sessions import sweep_sessions
@@ -179,6 +180,7 @@ async def _sweep_sessions(pool: TenantPool) -> None:
         await sweep_sessions(pool)
         await sweep_tokens(pool)
         await sweep_factors(pool)
+        await sweep_api_tokens(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -1,5 +1,6 @@
 """Second factors: codes by the clock, recovery codes, and what a sign-in asks for."""
 
+import asyncio
 from base64 import b32decode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.hashes import SHA1
 from cryptography.hazmat.primitives.twofactor.totp import TOTP
 
 from api.limits import BOTH
+from api.secondfactors import sweep_factors
 from api.totp import step_of, uri_of
 from commands.kernel import SYSTEM
 from commands.people import (
@@ -30,7 +32,9 @@ from domain.people import (
     SecondFactorRemoved,
     SessionStarted,
 )
-from tests.database import Server
+from runtime.settings import Settings
+from runtime.wiring import open_pool
+from tests.database import Database, Server
 from tests.processes import until
 from tests.scenario import AT, NEW, GivenEvents
 from tests.site import PASSWORD, Site, good, refused, running_site
@@ -417,6 +421,25 @@ def test_no_secret_of_it_is_kept_as_it_is(site: Site, careful: Member) -> None:
     for secret in (careful.secret.hex(), code, code.replace("-", "")):
         assert secret not in kept
         assert secret.encode().hex() not in kept
+
+
+def test_what_was_never_confirmed_is_forgotten(database: Database) -> None:
+    async def sweep() -> None:
+        async with open_pool(Settings(dsn=database.app)) as pool:
+            await sweep_factors(pool)
+
+    with psycopg.connect(database.app, autocommit=True) as connection:
+        for name, made, confirmed in (("new", 0, None), ("begun", 2, None), ("on", 2, 2)):
+            connection.execute(
+                "INSERT INTO people.second_factors"
+                " (id, person_id, tenant, secret, created_at, confirmed_at) VALUES (%s, 'ana',"
+                " 'main', '', now() - make_interval(days => %s),"
+                " now() - make_interval(days => %s))",
+                (name, made, confirmed),
+            )
+        asyncio.run(sweep())
+        left = connection.execute("SELECT id FROM people.second_factors ORDER BY id").fetchall()
+        assert left == [("new",), ("on",)]
 
 
 # waits
