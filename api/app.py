@@ -42,7 +42,8 @@ SCHEMA = f"{API}/schema"
 
 HEADERS = """
 Sign in at `/api/v1/auth/login` and send `Authorization: Bearer TOKEN`, or as a browser the session
-cookie and, with every change, `X-CSRF-Token`.
+cookie and, with every change, `X-CSRF-Token`. Programs send a personal token
+of `/api/v1/auth/tokens`, which is good for its scopes and for nothing that changes the account.
 
 **Commands** answer `X-Position`: the position in the log that shows their effect. Send
 `Idempotency-Key` (1 to 200 of `A-Za-z0-9._~-`) with a command, and a retry with the same key gets
