@@ -322,7 +322,7 @@ def test_it_is_known_even_where_no_notification_came(site: Site) -> None:
         connection.execute(
             "UPDATE people.api_tokens SET revoked_at = clock_timestamp() WHERE id = %s", (token,)
         )
-    until(lambda: not is_good(site.anonymous, header))
+    until(lambda: not is_good(site.anonymous, header), REST_SECONDS / 2)
 
 
 def test_a_token_ends_by_itself(site: Site) -> None:
