@@ -78,7 +78,7 @@ def test_every_answer_says_what_is_left(guarded: Site) -> None:
 def test_who_acts_by_a_token_is_counted_as_its_person(guarded: Site) -> None:
     person = guarded.newcomer("reader").client
     until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
-    said = {"name": "CI", "scopes": [], "expires_at": until}
+    said: dict[str, object] = {"name": "CI", "scopes": [], "expires_at": until}
     token = good(person.post("/auth/tokens", json=said)).json()["token"]
     by_token = {"Authorization": f"Bearer {token}"}
     good(guarded.anonymous.get("/series", headers=by_token))  # from here on it is known whose it is
