@@ -7,6 +7,7 @@ from litestar.background_tasks import BackgroundTask
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
+from api.access import record_revocations
 from api.commands import SIGNED_IN, errors
 from api.documents import documenting
 from api.errors import Refusal
@@ -151,7 +152,7 @@ async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:
     opt={"body": PasswordChange},
     operation_id="changePassword",
     operation_class=documenting(),
-    summary="Change one's password; everywhere else one is signed out.",
+    summary="Change one's password; one is signed out elsewhere, personal tokens are revoked.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
     security=SIGNED_IN,
@@ -218,7 +219,9 @@ async def _replace(
         await site.bus.handle(command, by_nobody(tenant))
     finally:
         ended = await site.sessions.end_all(person_id, tenant, but)
+        revoked = await site.api_tokens.revoke(person_id, tenant)
     await record_ends(site, ended, tenant, reason)
+    await record_revocations(site, revoked, person_id, tenant)
 
 
 HANDLERS: list[Any] = [register, confirm_email, change_password, request_reset, reset_password]

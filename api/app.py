@@ -21,7 +21,7 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import accounts, catalogue, errors, google, operations, people, signin
+from api import access, accounts, catalogue, errors, factors, google, operations, people, signin
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads, name_methods
@@ -42,7 +42,8 @@ SCHEMA = f"{API}/schema"
 
 HEADERS = """
 Sign in at `/api/v1/auth/login` and send `Authorization: Bearer TOKEN`, or as a browser the session
-cookie and, with every change, `X-CSRF-Token`.
+cookie and, with every change, `X-CSRF-Token`. Programs send a personal token
+of `/api/v1/auth/tokens`, which is good for its scopes and for nothing that changes the account.
 
 **Commands** answer `X-Position`: the position in the log that shows their effect. Send
 `Idempotency-Key` (1 to 200 of `A-Za-z0-9._~-`) with a command, and a retry with the same key gets
@@ -78,6 +79,8 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *signin.HANDLERS,
             *accounts.HANDLERS,
             *google.HANDLERS,
+            *factors.HANDLERS,
+            *access.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",

@@ -21,7 +21,7 @@ from api.documents import (
     documenting,
 )
 from api.errors import AnyRequest, ErrorEnvelope, Refusal, invalid
-from api.identity import signed_in
+from api.identity import identity_of
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
@@ -46,11 +46,14 @@ class Accepted(Struct, frozen=True, omit_defaults=True):
 
 def envelope_of(request: AnyRequest) -> Envelope:
     """Who sends the command of this request, and what it belongs to."""
+    who = identity_of(request)
     return Envelope(
-        actor=signed_in(request),
+        actor=who.person_id,
         tenant=tenant_of(request),
         command_id=_named(request, "Idempotency-Key", IDEMPOTENCY_KEY),
         correlation_id=_named(request, "X-Correlation-ID", CORRELATION_ID),
+        causation_id=None if who.scopes is None else f"token:{who.session_id}",
+        scopes=who.scopes,
     )
 
 
@@ -124,7 +127,7 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         re.sub(r"{(\w+)}", r"{\1:str}", API + spec.path),
         http_method=spec.method,
         status_code=spec.status,
-        opt={"body": body},
+        opt={"body": body, "by_person": spec.needs is None},
         operation_id=spec.cls.__name__[0].lower() + spec.cls.__name__[1:],
         summary=spec.summary,
         tags=[context_of(spec.cls)],

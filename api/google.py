@@ -151,7 +151,6 @@ async def come_back(request: ApiRequest) -> Response[TokenPair]:
     settle_tenant(request, begun.tenant)
     vouched = await _vouched(google, said, begun.attempt)
     person_id = await _owner(request, google.issuer, vouched)
-    # A second factor has its place here, before anything is opened.
     return await _signed_in(request, begun, google.issuer, vouched.sub, person_id)
 
 
@@ -234,7 +233,9 @@ async def _signed_in(
     if not linked:  # any more
         raise Refusal(401, "identity_not_found")
     kind = "cookie" if begun.session else "token"
-    session, secret = await start_session(request, person_id, person.passwords, kind, linked[0])
+    session, secret = await start_session(
+        request, person_id, person.passwords, kind, identity_id=linked[0]
+    )
     over = site.cookies.ended()
     if not begun.session:
         return Response(token_pair(site, session, secret), headers=UNSTORED, cookies=[over])

@@ -14,7 +14,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from msgspec import Struct
 
-from api.errors import Refusal, answer_refusal
+from api.errors import AnyRequest, Refusal, answer_refusal
 from api.limits import Quota
 from api.proxies import Network, client_of
 from api.requests import ApiRequest
@@ -54,7 +54,7 @@ REFUSAL_VARYING = (b"vary", b"accept-language, authorization, cookie, accept-enc
 """What a refusal depends on: its message is in the reader's language."""
 
 _QUOTA = "quota"
-_ATTEMPT = "attempt"
+_ATTEMPTS = "attempts"
 
 
 class Doors(Struct, frozen=True, kw_only=True):
@@ -122,36 +122,49 @@ def _asking(scope: Scope) -> str:
     """The person who asks, or the address where nobody is signed in."""
     header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
     _, _, token = header.decode("latin-1").partition(" ")
-    identity = _site(scope).tokens.identity(token.strip()) if token else None
-    if identity is None:
+    site, token = _site(scope), token.strip()
+    who = site.tokens.identity(token) or site.api_tokens.remembered(token) if token else None
+    if who is None:
         return f"{named_tenant(scope)}/{client_of(scope)}"
-    return f"{identity.tenant}/{identity.person_id}"
+    return f"{who.tenant}/{who.person_id}"
 
 
 async def hold_back(request: ApiRequest) -> None:
     """Before somebody signs in: let whoever failed too often wait."""
+    if request.scope["path_template"] == SIGN_IN:
+        await attempt(request, (await request.json()).username)
+
+
+async def attempt(request: AnyRequest, account: str) -> None:
+    """Before a secret of an account is compared: let whoever failed too often wait."""
     limits = _site(request.scope).limits
-    if limits is None or request.scope["path_template"] != SIGN_IN:
+    if limits is None:
         return
-    account = f"{named_tenant(request.scope)}/{(await request.json()).username}"
-    attempt = (account, client_of(request.scope))
-    if seconds := await limits.wait(*attempt):
+    one = (f"{named_tenant(request.scope)}/{account}", client_of(request.scope))
+    if seconds := await limits.wait(*one):
+        withdraw_attempts(request)
         raise Refusal(429, "too_many_requests", retry_after=seconds)
-    request.scope["state"][_ATTEMPT] = attempt
+    request.scope["state"].setdefault(_ATTEMPTS, []).append(one)
+
+
+def withdraw_attempts(request: AnyRequest) -> None:
+    """What was attempted neither failed nor succeeded."""
+    request.scope["state"].pop(_ATTEMPTS, None)
 
 
 async def settle(message: Message, scope: Scope) -> None:
-    """Note how an attempt to sign in ended; a banned person's password was right."""
+    """Note how attempts ended, of which the last may have failed; a banned person's succeeded."""
     if message["type"] != "http.response.start":
         return
-    attempt = scope["state"].pop(_ATTEMPT, None)
+    attempts: list[tuple[str, str]] = scope["state"].pop(_ATTEMPTS, [])
     limits = _site(scope).limits
-    if attempt is None or limits is None:
+    if not attempts or limits is None:
         return
-    if message["status"] == 401:
-        await limits.failed(*attempt)
+    if message["status"] in (401, 422):
+        await limits.failed(*attempts[-1])
     elif message["status"] in (200, 204, 403):
-        await limits.succeeded(*attempt)
+        for one in attempts:
+            await limits.succeeded(*one)
 
 
 async def protect(message: Message, scope: Scope) -> None:

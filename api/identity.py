@@ -2,17 +2,21 @@
 
 from msgspec import Struct
 
+from api.apitokens import PREFIX
 from api.browsers import refuse_forged
 from api.errors import AnyRequest, Refusal
 from api.requests import ApiRequest, read_parameters
 from api.site import Site, site_of
 from api.tenants import settle_tenant
 from api.tokens import Identity
-from commands.kernel import check_standing, permissions_of
-from projections.kernel import Viewer
+from commands.kernel import check_standing, permissions_of, within
+from projections.kernel import API, Viewer
 
 WITHOUT_SESSION = {"without_session": True}
 """The `opt` of routes that nobody is signed in for, and whose credentials are in the body."""
+
+BY_PROGRAMS = {"by_person": False}
+"""The `opt` of routes below `/auth/` that a personal token is enough for."""
 
 _IDENTITY = "identity"
 
@@ -28,6 +32,7 @@ async def prepare(request: ApiRequest) -> None:
     if request.method != "OPTIONS" and not request.route_handler.opt.get("without_session"):
         await _identify(request)
         _check_sign_in(request)
+        _refuse_programs(request)
     await read_parameters(request)
 
 
@@ -59,10 +64,29 @@ def _take(request: AnyRequest, identity: Identity | None) -> None:
 
 async def _by_token(site: Site, header: str) -> Identity | None:
     scheme, _, token = header.partition(" ")
+    if scheme.lower() == "bearer" and token.strip().startswith(PREFIX):
+        return await _by_api_token(site, token.strip())
     identity = site.tokens.identity(token.strip()) if scheme.lower() == "bearer" else None
     if identity is None or not await site.sessions.lasts(identity.session_id):
         return None
     return identity
+
+
+async def _by_api_token(site: Site, token: str) -> Identity | None:
+    held = await site.api_tokens.held(token)
+    if held is None:
+        return None
+    return Identity(held.person_id, held.id, held.tenant, frozenset(held.scopes))
+
+
+def _refuse_programs(request: AnyRequest) -> None:
+    """What somebody does to their own account is not for a token of theirs."""
+    handler, template = request.route_handler, request.scope["path_template"]
+    claimed: _Claimed | None = request.scope["state"].get(_IDENTITY)
+    if claimed is None or claimed.identity is None or claimed.identity.scopes is None:
+        return
+    if handler.opt.get("by_person", template.startswith(f"{API}/auth/")):
+        raise Refusal(403, "token_not_enough")
 
 
 def claimed_identity(request: AnyRequest) -> Identity | None:
@@ -102,4 +126,5 @@ async def viewer_of(request: AnyRequest) -> Viewer:
         raise Refusal(401, "not_signed_in")
     person = await site.bus.person(identity.person_id, identity.tenant)
     check_standing(person, site.clock())
-    return Viewer(identity.person_id, permissions_of(person, tenant))
+    held = permissions_of(person, tenant)
+    return Viewer(identity.person_id, within(identity.scopes, held))

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, acceptance, accepted, envelope_of, errors
 from api.documents import OF_COMMANDS, WITH_LOCATION, WITH_POSITION, documenting
-from api.identity import signed_in, viewer_of
+from api.identity import BY_PROGRAMS, signed_in, viewer_of
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
@@ -45,6 +45,7 @@ class Account(Struct, frozen=True):
 
 @get(
     f"{API}/auth/me",
+    opt=BY_PROGRAMS,
     operation_id="getOwnAccount",
     operation_class=documenting(),
     summary="Get one's own account.",

@@ -1,4 +1,4 @@
-"""Which sessions have ended, known without asking for every request."""
+"""Which sessions have ended and which tokens were revoked, known without asking every time."""
 
 import asyncio
 import logging
@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 
 class Revocations:
-    """Follows the ends of sessions over a connection of its own.
+    """Follows the ends of sessions and of personal tokens over a connection of its own.
 
-    An end is remembered for as long as anything that names the session could still be taken for
+    An end is remembered for as long as anything that names what ended could still be taken for
     good: `kept_seconds`.
     """
 
@@ -76,8 +76,10 @@ class Revocations:
     async def _ask(self, connection: AsyncConnection[Any], seconds: float) -> None:
         cursor = await connection.execute(
             "SELECT id FROM people.sessions"
-            " WHERE revoked_at > clock_timestamp() - make_interval(secs => %s)",
-            (seconds,),
+            " WHERE revoked_at > clock_timestamp() - make_interval(secs => %(seconds)s)"
+            " UNION ALL SELECT id FROM people.api_tokens"
+            " WHERE revoked_at > clock_timestamp() - make_interval(secs => %(seconds)s)",
+            {"seconds": seconds},
         )
         self.learn([session_id for (session_id,) in await cursor.fetchall()])
         self._heard = asyncio.get_running_loop().time()

@@ -1,9 +1,7 @@
 """Sessions: what proves later who signed in, for how long, and until when at most."""
 
-import asyncio
 import hashlib
 import secrets
-from collections import OrderedDict
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -11,13 +9,11 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from api.remembered import Remembered
 from api.revocations import Revocations
 from domain.people import SessionKind
 
 SECRET_BYTES = 32
-
-REMEMBERED = 10_000
-"""Sessions of browsers kept in memory."""
 
 REST_SECONDS = 60.0
 """A browser's session is looked up, and noted as seen, no more often than this."""
@@ -119,19 +115,13 @@ class Lifetimes(Struct, frozen=True, kw_only=True):
     access: int
 
 
-class _Seen(Struct, frozen=True):
-    session: Session
-    at: float
-
-
 class Sessions:
     """Opens, renews and ends sessions; a hot request costs no query."""
 
     def __init__(self, pool: Pool, revocations: Revocations, lifetimes: Lifetimes) -> None:
         self._pool = pool
         self._revocations = revocations
-        self._cookies: OrderedDict[bytes, _Seen] = OrderedDict()
-        self._rest = min(REST_SECONDS, lifetimes.idle / 10)
+        self._cookies = Remembered[Session](min(REST_SECONDS, lifetimes.idle / 10))
         self.lifetimes = lifetimes
 
     async def open(
@@ -152,19 +142,18 @@ class Sessions:
 
     async def of_cookie(self, secret: str) -> Session | None:
         """The session that a browser's cookie opens, if it lasts."""
-        digest, now = _digest(secret), asyncio.get_running_loop().time()
-        known = self._cookies.get(digest)
-        if known is None or now - known.at > self._rest or not self._revocations.trusted:
+        digest = _digest(secret)
+        known = self._cookies.get(digest) if self._revocations.trusted else None
+        if known is None:
             try:
                 async with self._pool.connection() as connection:
-                    session = await self._see(connection, digest, "cookie")
+                    known = await self._see(connection, digest, "cookie")
             except SessionOver:
-                self._cookies.pop(digest, None)
+                self._cookies.drop(digest)
                 return None
-            known = _Seen(session, now)
-            self._remember(digest, known)
-        lasts = datetime.now(UTC) < known.session.expires_at
-        return known.session if lasts and not self._revocations.has(known.session.id) else None
+            self._cookies.put(digest, known)
+        lasts = datetime.now(UTC) < known.expires_at
+        return known if lasts and not self._revocations.has(known.id) else None
 
     async def lasts(self, session_id: str) -> bool:
         """Whether the session that an access token names was not ended."""
@@ -229,12 +218,6 @@ class Sessions:
     ) -> Session:
         said = {"digest": digest, "kind": kind, "idle": self.lifetimes.idle}
         return await _session(await connection.execute(_SEE, said))
-
-    def _remember(self, digest: bytes, seen: _Seen) -> None:
-        self._cookies[digest] = seen
-        self._cookies.move_to_end(digest)
-        if len(self._cookies) > REMEMBERED:
-            self._cookies.popitem(last=False)
 
 
 async def sweep_sessions(pool: Pool) -> None:

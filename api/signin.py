@@ -6,10 +6,12 @@ from litestar import Response, delete, get, post
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
+from api.access import record_revocations
 from api.browsers import csrf_token
 from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.documents import documenting
 from api.errors import AnyRequest, Refusal
+from api.factors import Code, shown_second_factor
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
 from api.sessions import ListedSession, Session, SessionOver, TokenReused
@@ -30,11 +32,15 @@ NOBODY = "nobody"
 
 
 class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
-    """A user name or an address, and its password; `session` asks for a cookie, not tokens."""
+    """A user name or an address, and its password; `session` asks for a cookie, not tokens.
+
+    `code` is the second factor's, where the account has one.
+    """
 
     username: Annotated[str, Meta(max_length=200)]
     password: Annotated[str, Meta(max_length=200)]
     session: bool = False
+    code: Code = ""
 
 
 class RefreshToken(Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,8 +97,9 @@ async def login(
 ) -> Response[TokenPair | BrowserSession]:
     site = site_of(request)
     person_id, passwords = await _authenticate(request, data)
+    factor = await shown_second_factor(request, person_id, data.code)
     kind: SessionKind = "cookie" if data.session else "token"
-    session, secret = await start_session(request, person_id, passwords, kind)
+    session, secret = await start_session(request, person_id, passwords, kind, factor=factor)
     if not data.session:
         return Response(token_pair(site, session, secret))
     seconds = site.sessions.lifetimes.absolute
@@ -124,6 +131,8 @@ async def start_session(
     person_id: str,
     passwords: int,
     kind: SessionKind,
+    *,
+    factor: str = "",
     identity_id: str = "",
 ) -> tuple[Session, str]:
     """Open a session under an id and a secret that nobody could know before.
@@ -138,6 +147,7 @@ async def start_session(
         person_id=person_id,
         passwords=passwords,
         kind=kind,
+        second_factor=factor,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
         address=request.client.host if request.client else "",
         identity_id=identity_id,
@@ -214,7 +224,7 @@ async def logout(request: ApiRequest) -> Response[None]:
     status_code=204,
     operation_id="logoutEverywhere",
     operation_class=documenting(),
-    summary="Sign out everywhere, at once.",
+    summary="Sign out everywhere, at once; personal tokens are revoked as well.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 503),
     security=SIGNED_IN,
@@ -222,7 +232,9 @@ async def logout(request: ApiRequest) -> Response[None]:
 async def logout_all(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
     ended = await site.sessions.end_all(who.person_id, who.tenant)
+    revoked = await site.api_tokens.revoke(who.person_id, who.tenant)
     await record_ends(site, ended, who.tenant, "signed_out")
+    await record_revocations(site, revoked, who.person_id, who.tenant)
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 

@@ -9,12 +9,14 @@ from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from api.answers import AnswerCache
+from api.apitokens import ApiTokens
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
 from api.onetime import OneTimeTokens
 from api.openid import OpenIdProvider
 from api.passwords import Passwords
 from api.positions import Positions
+from api.secondfactors import SecondFactors
 from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tenancy import Tenants
@@ -40,6 +42,10 @@ class Site(Struct, frozen=True, kw_only=True):
     one_time: OneTimeTokens
     tenants: Tenants
     google: OpenIdProvider | None = None
+    api_tokens: ApiTokens
+    second_factors: SecondFactors
+    name: str = "Imprimatur"
+    """What authenticator apps call the site."""
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords

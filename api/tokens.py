@@ -21,11 +21,15 @@ REMEMBERED = 10_000
 
 
 class Identity(Struct, frozen=True):
-    """Who is signed in, by which session, to which tenant."""
+    """Who is signed in, by which session or personal token, to which tenant.
+
+    `scopes` are the permissions that a token is good for; None is a session, good for all.
+    """
 
     person_id: str
     session_id: str
     tenant: str
+    scopes: frozenset[str] | None = None
 
 
 class _Claims(Struct, frozen=True):

@@ -82,13 +82,17 @@ NOT_KEPT = (Banned, Deactivated, KeyDestroyed, NotFound, PermissionDenied, Unkno
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """Who sends a command, and what it belongs to; `command_id` is the idempotency key."""
+    """Who sends a command, and what it belongs to; `command_id` is the idempotency key.
+
+    `scopes` are the permissions that the sender makes use of; None is all that they have.
+    """
 
     actor: str
     tenant: str = MAIN
     command_id: str | None = None
     correlation_id: str | None = None
     causation_id: str | None = None
+    scopes: frozenset[str] | None = None
 
 
 class Outcome(Struct, frozen=True, omit_defaults=True):
@@ -212,7 +216,9 @@ class Bus:
         permissions: frozenset[str] = frozenset()
         if envelope.actor != SYSTEM:
             account = await self._states.load(envelope.tenant, Person, envelope.actor, fresh=fresh)
-            permissions = authorize(spec, cast("Person", account.state), tenant, at)
+            permissions = authorize(
+                spec, cast("Person", account.state), tenant, at, envelope.scopes
+            )
             read.append(account)
         declared: dict[str, Loaded] = {}
         for name, state in spec.reads.items():

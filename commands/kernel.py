@@ -270,14 +270,25 @@ def permissions_of(person: Person, tenant: Tenant) -> frozenset[str]:
     return person.permissions.union(*(tenant.granted(role) for role in person.roles))
 
 
-def authorize(spec: CommandSpec, person: Person, tenant: Tenant, at: datetime) -> frozenset[str]:
+def within(scopes: frozenset[str] | None, permissions: frozenset[str]) -> frozenset[str]:
+    """Permissions cut down to what a personal token is good for; None is good for all."""
+    return permissions if scopes is None else permissions & scopes
+
+
+def authorize(
+    spec: CommandSpec,
+    person: Person,
+    tenant: Tenant,
+    at: datetime,
+    scopes: frozenset[str] | None = None,
+) -> frozenset[str]:
     """The permissions of an account in good standing that may issue this command.
 
     Raises NotFound, UnknownActor, Deactivated, Banned, PermissionDenied.
     """
     check_open(tenant)
     check_standing(person, at)
-    permissions = permissions_of(person, tenant)
+    permissions = within(scopes, permissions_of(person, tenant))
     if spec.method is None and spec.needs is None:
         raise PermissionDenied(SYSTEM)
     if spec.needs is not None and spec.needs not in permissions:

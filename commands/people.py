@@ -36,6 +36,10 @@ from domain.people import (
     PersonBanned,
     PersonUnbanned,
     ProfileRevised,
+    RecoveryCodesRenewed,
+    RecoveryCodeUsed,
+    SecondFactorAdded,
+    SecondFactorRemoved,
     Session,
     SessionEnded,
     SessionKind,
@@ -178,12 +182,16 @@ class UnbanPerson(Command):
 
 @command(session_id=Session, person_id=Person)
 class StartSession(Command):
-    """Sign somebody in whose password was right when it had been replaced `passwords` times."""
+    """Sign somebody in whose password was right when it had been replaced `passwords` times.
+
+    `second_factor` is the one that they showed beside it.
+    """
 
     session_id: NewId = ""
     person_id: str
     passwords: int
     kind: SessionKind
+    second_factor: str = ""
     user_agent: str = ""
     address: str = ""
     identity_id: str = ""
@@ -194,6 +202,7 @@ class StartSession(Command):
         check_standing(person, ctx.at)
         require(person.passwords == self.passwords, "invalid_credentials")
         require(not self.identity_id or person.identity(self.identity_id), "identity_not_found")
+        require(person.second_factor in ("", self.second_factor), "second_factor_required")
         yield SessionStarted(
             session_id=self.session_id,
             person_id=self.person_id,
@@ -244,7 +253,64 @@ class RequestPasswordReset(Command):
             yield PasswordResetRequested(person_id=self.person_id)
 
 
-Letter = Literal["confirm_email", "password_reset", "password_changed"]
+@command(person_id=Person)
+class AddSecondFactor(Command):
+    """Ask for a second factor, which the person has just shown, at every sign-in from now on."""
+
+    person_id: str
+    factor_id: str
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        if person.second_factor == self.factor_id:
+            return
+        require(not person.second_factor, "second_factor_on")
+        yield SecondFactorAdded(person_id=self.person_id, factor_id=self.factor_id)
+
+
+@command(person_id=Person)
+class RemoveSecondFactor(Command):
+    """Ask for the password alone again."""
+
+    person_id: str
+    factor_id: str
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        if self.factor_id and person.second_factor == self.factor_id:
+            yield SecondFactorRemoved(person_id=self.person_id, factor_id=self.factor_id)
+
+
+@command(person_id=Person)
+class RenewRecoveryCodes(Command):
+    """Note that the recovery codes, which had been replaced `renewals` times, are others now."""
+
+    person_id: str
+    renewals: int
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        require(person.second_factor, "second_factor_off")
+        if person.renewals == self.renewals:
+            yield RecoveryCodesRenewed(person_id=self.person_id)
+
+
+@command(person_id=Person)
+class UseRecoveryCode(Command):
+    """Note that a recovery code was taken in the place of the second factor."""
+
+    person_id: str
+    code_id: str
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        if self.code_id not in person.used_codes:
+            yield RecoveryCodeUsed(person_id=self.person_id, code_id=self.code_id)
+
+
+Letter = Literal[
+    "confirm_email",
+    "password_reset",
+    "password_changed",
+    "second_factor_added",
+    "second_factor_removed",
+]
 
 
 @job
@@ -278,6 +344,18 @@ def tell_of_change(event: PasswordChanged) -> Iterator[Job]:
 def tell_of_reset(event: PasswordReset) -> Iterator[Job]:
     """People are told of what somebody else may have done."""
     yield SendLetter(person_id=event.person_id, letter="password_changed")
+
+
+@policy(SecondFactorAdded)
+def tell_of_second_factor(event: SecondFactorAdded) -> Iterator[Job]:
+    """People are told of what somebody else may have done."""
+    yield SendLetter(person_id=event.person_id, letter="second_factor_added")
+
+
+@policy(SecondFactorRemoved)
+def tell_of_removal(event: SecondFactorRemoved) -> Iterator[Job]:
+    """People are told of what somebody else may have done."""
+    yield SendLetter(person_id=event.person_id, letter="second_factor_removed")
 
 
 @policy(ChapterRefused)

@@ -51,7 +51,7 @@ class KeyRing:
 
     def __init__(self, master_keys: str) -> None:
         """`master_keys` are separated by commas: the first wraps, the others still unwrap."""
-        self._master = MultiFernet([_derived(key.strip()) for key in master_keys.split(",")])
+        self._master = wrapping(master_keys, "imprimatur master key")
         self._keys: dict[str, bytes | None] = {}
 
     def unknown(self, events: Iterable[Event]) -> list[str]:
@@ -142,9 +142,14 @@ _Change = Callable[[str, str, bytes | None], str]
 """From a text, the place it stands in and its subject's key to the text that replaces it."""
 
 
-def _derived(master_key: str) -> Fernet:
-    """The key that wraps keys, from a secret of any form."""
-    hkdf = HKDF(hashes.SHA256(), length=32, salt=None, info=b"imprimatur master key")
+def wrapping(master_keys: str, purpose: str) -> MultiFernet:
+    """What wraps secrets for one purpose: the first master key wraps, the others still unwrap."""
+    return MultiFernet([_derived(key.strip(), purpose) for key in master_keys.split(",")])
+
+
+def _derived(master_key: str, purpose: str) -> Fernet:
+    """A key for one purpose, from a secret of any form."""
+    hkdf = HKDF(hashes.SHA256(), length=32, salt=None, info=purpose.encode())
     return Fernet(urlsafe_b64encode(hkdf.derive(master_key.encode())))
 
 

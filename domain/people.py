@@ -162,6 +162,31 @@ class PasswordReset(Event):
     person_id: str
 
 
+class SecondFactorAdded(Event):
+    """From here on the password alone signs nobody in; the secret is kept outside the log."""
+
+    person_id: str
+    factor_id: str
+
+
+class SecondFactorRemoved(Event):
+    person_id: str
+    factor_id: str
+
+
+class RecoveryCodesRenewed(Event):
+    """Other codes stand in for the second factor now, and those of before for nothing."""
+
+    person_id: str
+
+
+class RecoveryCodeUsed(Event):
+    """A code that is good once stood in for the second factor."""
+
+    person_id: str
+    code_id: str
+
+
 class Ban(Struct, frozen=True):
     """A ban in force: `until` is None when it has no end."""
 
@@ -197,6 +222,10 @@ class Person(State):
         PasswordReset,
         IdentityLinked,
         IdentityUnlinked,
+        SecondFactorAdded,
+        SecondFactorRemoved,
+        RecoveryCodesRenewed,
+        RecoveryCodeUsed,
     )
 
     username: str = ""
@@ -215,6 +244,11 @@ class Person(State):
     reset_requests: int = 0
     has_password: bool = False
     identities: tuple[Identity, ...] = ()
+    second_factor: str = ""
+    """Which second factor is asked for beside the password, if any."""
+    renewals: int = 0
+    """How often the recovery codes were replaced."""
+    used_codes: frozenset[str] = frozenset()
 
     def evolve(self, event: Event) -> Self:
         match event:
@@ -250,6 +284,14 @@ class Person(State):
             case IdentityUnlinked():
                 kept = tuple(one for one in self.identities if one.id != event.identity_id)
                 return replace(self, identities=kept)
+            case SecondFactorAdded():
+                return replace(self, second_factor=event.factor_id, used_codes=frozenset())
+            case SecondFactorRemoved():
+                return replace(self, second_factor="")
+            case RecoveryCodesRenewed():
+                return replace(self, renewals=self.renewals + 1, used_codes=frozenset())
+            case RecoveryCodeUsed():
+                return replace(self, used_codes=self.used_codes | {event.code_id})
             case _:
                 return self
 

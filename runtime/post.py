@@ -41,7 +41,9 @@ class Post:
             logger.warning("%s can't be delivered to %s", job.letter, job.person_id, exc_info=True)
 
     async def _link(self, job: SendLetter, tenant: str) -> str:
-        if job.letter == "password_changed":
-            return ""
-        token = await self._tokens.make(job.letter, job.person_id, tenant)
-        return f"/{PAGES[job.letter]}#token={token}"
+        match job.letter:
+            case "confirm_email" | "password_reset" as purpose:
+                token = await self._tokens.make(purpose, job.person_id, tenant)
+                return f"/{PAGES[purpose]}#token={token}"
+            case _:
+                return ""

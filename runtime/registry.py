@@ -7,6 +7,7 @@ from domain.kernel import EVENTS
 from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
+    "commands.access",
     "commands.catalogue",
     "commands.identities",
     "commands.people",

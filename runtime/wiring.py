@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from api.answers import AnswerCache
+from api.apitokens import ApiTokens
 from api.attempts import Attempts
 from api.browsers import BrowserCookies
 from api.limits import RateLimits
@@ -14,6 +16,7 @@ from api.openid import OpenIdProvider
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.secondfactors import SecondFactors
 from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
@@ -125,6 +128,9 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
                 google=google,
+                api_tokens=ApiTokens(pool, revocations),
+                second_factors=SecondFactors(pool, settings.need("master_key"), new_id),
+                name=urlsplit(settings.public_url).netloc or "Imprimatur",
                 registration=settings.registration,
                 passwords=passwords,
                 blobs=open_store(settings),

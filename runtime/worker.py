@@ -18,7 +18,9 @@ from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
+from api.apitokens import sweep_api_tokens
 from api.onetime import OneTimeTokens, sweep_tokens
+from api.secondfactors import sweep_factors
 from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import TenantPool
@@ -183,6 +185,8 @@ async def _sweep_sessions(pool: TenantPool) -> None:
     while True:
         await sweep_sessions(pool)
         await sweep_tokens(pool)
+        await sweep_factors(pool)
+        await sweep_api_tokens(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

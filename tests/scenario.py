@@ -13,6 +13,7 @@ from msgspec import UNSET, to_builtins
 from msgspec.structs import replace
 
 from api.answers import AnswerCache
+from api.apitokens import ApiTokens
 from api.app import build_app
 from api.browsers import BrowserCookies
 from api.errors import refusal_of
@@ -20,6 +21,7 @@ from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.secondfactors import SecondFactors
 from api.sessions import Lifetimes, Sessions
 from api.site import Site
 from api.tenancy import Tenants
@@ -218,7 +220,8 @@ class HttpLevel(LogLevel):
             return await super()._ask(stack, bus, pool, command, by)
         tokens = Tokens("a secret of thirty-two bytes at least")
         passwords = Passwords(pool)
-        sessions = Sessions(pool, Revocations(self._database.app, 0), LIFETIMES)
+        revocations = Revocations(self._database.app, 0)
+        sessions = Sessions(pool, revocations, LIFETIMES)
         session, _ = await sessions.open("session", by, "main", "token")
         stack.callback(passwords.close)
         positions = Positions(self._database.app)
@@ -231,6 +234,8 @@ class HttpLevel(LogLevel):
             tokens=tokens,
             sessions=sessions,
             one_time=OneTimeTokens(pool),
+            api_tokens=ApiTokens(pool, revocations),
+            second_factors=SecondFactors(pool, MASTER_KEY, _counted("factor")),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
             blobs=DirectoryStore(self._folder),

@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -72,6 +73,19 @@ def test_every_answer_says_what_is_left(guarded: Site) -> None:
         assert first.headers["RateLimit-Limit"] == "30000"
         assert first.headers["RateLimit-Policy"] == "30000;w=86400"
         assert 0 < int(first.headers["RateLimit-Reset"]) <= 86_400
+
+
+def test_who_acts_by_a_token_is_counted_as_its_person(guarded: Site) -> None:
+    person = guarded.newcomer("reader").client
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    said: dict[str, object] = {"name": "CI", "scopes": [], "expires_at": until}
+    token = good(person.post("/auth/tokens", json=said)).json()["token"]
+    by_token = {"Authorization": f"Bearer {token}"}
+    good(guarded.anonymous.get("/series", headers=by_token))  # from here on it is known whose it is
+    before = remaining(person.get("/series"))
+    assert before - remaining(guarded.anonymous.get("/series", headers=by_token)) == 1
+    unknown = {"Authorization": f"Bearer {token[:-1]}"}
+    assert remaining(guarded.anonymous.get("/series", headers=unknown)) != before - 2
 
 
 def test_answers_from_memory_count_as_well(guarded: Site) -> None:

@@ -1,6 +1,7 @@
 """What holds for every registered command, whatever it is."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import product
 
 import pytest
@@ -8,16 +9,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands.kernel import SYSTEM, Command
+from domain.access import TokenCreated
 from domain.kernel import Event, stream_of_event
-from domain.people import SessionStarted
+from domain.people import SecondFactorAdded, SessionStarted
 from domain.tenancy import ROLES
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
-from tests.scenario import NEW, PEOPLE, Given, PureLevel
+from tests.scenario import AT, NEW, PEOPLE, Given, PureLevel
 from tests.strategies import structs
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": "i1"}
-COUNTED = {"passwords": 0, "requests": 0}
+IDS = {
+    "series_id": "s1",
+    "chapter_id": "c1",
+    "person_id": "ana",
+    "session_id": "i1",
+    "factor_id": "f1",
+    "api_token_id": "t1",
+}
+COUNTED = {"passwords": 0, "requests": 0, "renewals": 0}
 """What commands say came before them."""
 
 NAMED: dict[str, object] = {
@@ -36,7 +45,9 @@ LINKED: dict[str, object] = {
 }
 """By what somebody signs in elsewhere."""
 
-KNOWN = {**IDS, **COUNTED, **NAMED, **LINKED}
+TIMELY = {"expires_at": AT + timedelta(days=30)}
+
+KNOWN = {**IDS, **COUNTED, **NAMED, **LINKED, **TIMELY}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -54,6 +65,8 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
+    (SecondFactorAdded(person_id="ana", factor_id="f1"),),
+    (TokenCreated(api_token_id="t1", person_id="ana", name="CI", scopes=(), expires_at=AT),),
 ]
 """Every state that a rule asks about."""
 

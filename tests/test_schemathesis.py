@@ -1,6 +1,7 @@
 """The OpenAPI document against the site: whatever it allows, and much that it does not."""
 
 from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import Any, cast
 
@@ -55,8 +56,16 @@ def known(site: Site) -> dict[str, list[str]]:
         "person_id": [site.newcomer("reader").id],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
         "identity_id": ["none"],
+        "token_id": [made_token(site)],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
     }
+
+
+def made_token(site: Site) -> str:
+    """The id of a token that somebody has."""
+    until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    said: dict[str, Any] = {"name": "CI", "scopes": [], "expires_at": until}
+    return site.ask("uploader", "POST", "/auth/tokens", **said)["id"]
 
 
 def test_every_command_with_a_route_is_in_the_document() -> None:
