@@ -21,7 +21,7 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import accounts, catalogue, errors, operations, people, signin
+from api import accounts, catalogue, errors, operations, people, pictures, signin
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
@@ -75,6 +75,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *query_routes(),
             *catalogue.HANDLERS,
             *people.HANDLERS,
+            *pictures.HANDLERS,
             *signin.HANDLERS,
             *accounts.HANDLERS,
             *operations.HANDLERS,
@@ -97,7 +98,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
         before_send=[count, name_request, settle, protect],
         cors_config=doors.cors(),
         compression_config=CompressionConfig(
-            backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]
+            backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/", "/avatar$", "/logo$"]
         ),
         openapi_config=_documentation(),
         plugins=[Tuples()],

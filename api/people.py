@@ -8,6 +8,7 @@ from msgspec import Meta, Struct
 
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
 from api.identity import signed_in, viewer_of
+from api.pictures import avatar_address
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
@@ -29,7 +30,7 @@ class NewAccount(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Account(Struct, frozen=True):
-    """One's own account."""
+    """One's own account; `avatar` is an address that shows this picture for ever."""
 
     id: str
     username: str
@@ -38,6 +39,7 @@ class Account(Struct, frozen=True):
     email: str
     email_confirmed: bool
     name: str
+    avatar: str | None
     language: str
     time_zone: str
 
@@ -62,6 +64,7 @@ async def me(request: Request[Any, Any, Any]) -> Account:
         person.email,
         person.email_confirmed,
         person.name,
+        avatar_address(person_id, person.avatar),
         person.language,
         person.time_zone,
     )

@@ -9,6 +9,7 @@ from projections.kernel import MODELS, QUERIES
 CONTEXTS = (
     "commands.catalogue",
     "commands.people",
+    "commands.pictures",
     "commands.tenancy",
     "projections.audit",
     "projections.catalogue",

@@ -43,6 +43,7 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
+    (histories.avatar_changed, histories.logo_changed),
 ]
 """Every state that a rule asks about."""
 

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from api.app import build_app
+from api.pictures import KINDS
 from runtime.registry import COMMANDS
 from tests.site import Site
 
@@ -16,7 +17,7 @@ schemathesis: Any = import_module("schemathesis")
 general: Any = import_module("schemathesis.checks")
 openapi: Any = import_module("schemathesis.specs.openapi.checks")
 
-schemathesis.serializer.alias("application/zip", "application/octet-stream")
+schemathesis.serializer.alias(["application/zip", *KINDS], "application/octet-stream")
 
 CHECKS = [
     general.not_a_server_error,
