@@ -2,8 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -129,6 +130,9 @@ class School:
             for command in (OpenTenant(name="A School", plan="basic"), head):
                 await bus.handle(command, Envelope(actor=SYSTEM, tenant=self.id))
 
+    def close(self) -> None:
+        self.client.close()
+
     def store(self, size: int) -> None:
         """Store so much more, as far as anybody can tell."""
         with psycopg.connect(self.site.settings.dsn) as connection:
@@ -146,8 +150,13 @@ class School:
         return Request(self.site.settings, "PUT", f"/api/v1{path}", sent)
 
 
-def test_a_full_plan_takes_nothing_more_and_reads_no_body(site: Site) -> None:
-    school = School(site)
+@pytest.fixture
+def school(site: Site) -> Iterator[School]:
+    with closing(School(site)) as school:
+        yield school
+
+
+def test_a_full_plan_takes_nothing_more_and_reads_no_body(site: Site, school: School) -> None:
     good(school.client.put("/me/avatar", files={"image": picture()}))
     school.store(LIMIT)
     for path in ("/me/avatar", "/tenant/logo", f"/series/{school.series}/chapters?number=1"):
@@ -161,8 +170,8 @@ def test_a_full_plan_takes_nothing_more_and_reads_no_body(site: Site) -> None:
     good(school.client.put("/tenant/logo", files={"image": picture()}))
 
 
-def test_what_is_larger_than_the_room_is_refused(site: Site) -> None:
-    school, content = School(site), archive()
+def test_what_is_larger_than_the_room_is_refused(site: Site, school: School) -> None:
+    content = archive()
     school.store(LIMIT - len(content) + 1)
     refused(school.upload(content), 422, "plan_storage_reached")
     with school.send_head_alone(f"/series/{school.series}/chapters?number=1") as request:
@@ -173,8 +182,8 @@ def test_what_is_larger_than_the_room_is_refused(site: Site) -> None:
     assert list(site.store.keys(f"{school.id}/series/")) == []
 
 
-def test_an_archive_that_waits_takes_room(site: Site) -> None:
-    school, content = School(site), archive()
+def test_an_archive_that_waits_takes_room(school: School) -> None:
+    content = archive()
     school.store(LIMIT - 3 * len(content))
     answer = good(school.upload(content))
     position = {"X-Min-Position": answer.headers["X-Position"]}
