@@ -21,7 +21,18 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import access, accounts, catalogue, errors, factors, google, operations, people, signin
+from api import (
+    access,
+    accounts,
+    catalogue,
+    errors,
+    factors,
+    google,
+    operations,
+    people,
+    pictures,
+    signin,
+)
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads, name_methods
@@ -76,6 +87,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *query_routes(),
             *catalogue.HANDLERS,
             *people.HANDLERS,
+            *pictures.HANDLERS,
             *signin.HANDLERS,
             *accounts.HANDLERS,
             *google.HANDLERS,
@@ -101,7 +113,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
         before_send=[count, name_request, name_methods, settle, protect],
         cors_config=doors.cors(),
         compression_config=CompressionConfig(
-            backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/"]
+            backend="gzip", minimum_size=WORTH_PACKING, exclude=["/images/", "/avatar$", "/logo$"]
         ),
         openapi_config=_documentation(),
         plugins=[Tuples()],

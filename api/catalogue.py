@@ -38,10 +38,12 @@ from api.parameters import from_texts, schemas_of
 from api.queries import names_any, names_entity, position_of
 from api.requests import ApiRequest
 from api.site import Site, site_of
+from api.storage import require_room
 from api.tenants import tenant_of
 from api.uploads import (
     MAX_ARCHIVE_BYTES,
     IncomingFile,
+    announced_bytes,
     receive_body,
     receive_form,
 )
@@ -161,15 +163,14 @@ async def upload_chapter_body(series_id: FromPath[str], request: ApiRequest) -> 
 async def _admit(request: AnyRequest, series_id: str) -> tuple[Site, Envelope, Series]:
     """Refuse before the archive is taken what would be refused after it."""
     envelope = envelope_of(request)
-    length = request.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > 2 * MAX_ARCHIVE_BYTES:
-        raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
+    announced = announced_bytes(request, MAX_ARCHIVE_BYTES)
     site = site_of(request)
     anything = UploadChapter(series_id=series_id, number=0, archive_sha256="", archive_bytes=0)
     await site.bus.rehearse(anything, envelope)
     series = await site.bus.state(Series, series_id, envelope.tenant)
     if series is None:
         raise NotFound("series")
+    await require_room(site, envelope.tenant, announced)
     return site, envelope, series
 
 
@@ -185,6 +186,7 @@ async def _hand_in(
 
     Where nobody knows whether it was appended, the archive stays; the worker sweeps what is left.
     """
+    await require_room(site, envelope.tenant, file.size)
     chapter_id = site.new_id()
     archive = archive_key(series.slug, fields.volume, fields.number, chapter_id)
     key = tenant_key(envelope.tenant, archive)

@@ -30,6 +30,7 @@ from ingest.blobs import (
     RangeNotSatisfiable,
     SourceUnreadable,
 )
+from ingest.images import ImageRefused
 from projections.kernel import Missing, NoSuchValue
 
 RETRY_AFTER_SECONDS = 1
@@ -153,6 +154,9 @@ def refusal_of(error: Exception) -> Refusal | None:
             return Refusal(504, "position_not_reached")
         case PasswordsBusy():
             return Refusal(503, "sign_in_busy", retry_after=BUSY_SECONDS)
+        case ImageRefused():
+            found = {"finding": error.code, "detail": error.detail}
+            return Refusal(422, "image_refused", details=found)
         case EventTooLarge():
             return Refusal(413, "too_large")
         case InternalServerException(__cause__=OSError(errno=errno.ENAMETOOLONG)):

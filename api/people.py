@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from api.commands import SIGNED_IN, acceptance, accepted, envelope_of, errors
 from api.documents import OF_COMMANDS, WITH_LOCATION, WITH_POSITION, documenting
 from api.identity import BY_PROGRAMS, signed_in, viewer_of
+from api.pictures import avatar_address
 from api.requests import ApiRequest
 from api.site import site_of
 from api.tenants import tenant_of
@@ -30,7 +31,7 @@ class NewAccount(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Account(Struct, frozen=True):
-    """One's own account."""
+    """One's own account; `avatar` is an address that shows this picture for ever."""
 
     id: str
     username: str
@@ -39,6 +40,7 @@ class Account(Struct, frozen=True):
     email: str
     email_confirmed: bool
     name: str
+    avatar: str | None
     language: str
     time_zone: str
 
@@ -65,6 +67,7 @@ async def me(request: Request[Any, Any, Any]) -> Account:
         person.email,
         person.email_confirmed,
         person.name,
+        avatar_address(person_id, person.avatar),
         person.language,
         person.time_zone,
     )

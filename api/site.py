@@ -25,6 +25,7 @@ from commands.bus import Bus
 from commands.connections import TenantPool
 from domain.tenancy import Registration
 from ingest.blobs import BlobStore
+from ingest.pictures import Pictures
 
 
 class Site(Struct, frozen=True, kw_only=True):
@@ -50,6 +51,7 @@ class Site(Struct, frozen=True, kw_only=True):
     registration: Registration = "closed"
     passwords: Passwords
     blobs: BlobStore
+    pictures: Pictures
     scratch: Path
     clock: Callable[[], datetime]
     new_id: Callable[[], str]

@@ -1,4 +1,4 @@
-"""Archives on their way in: streamed to a file, counted and hashed, never held in memory."""
+"""Files on their way in: streamed to the disk, counted and hashed, never held in memory."""
 
 import asyncio
 import hashlib
@@ -11,7 +11,7 @@ from typing import Self
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser
 
-from api.errors import Refusal, invalid
+from api.errors import AnyRequest, Refusal, invalid
 from ingest.blobs import SourceUnreadable
 
 MAX_ARCHIVE_BYTES = 500 * 1024 * 1024
@@ -19,15 +19,20 @@ MAX_FIELD_BYTES = 4_096
 MAX_FIELDS = 10
 
 ARCHIVE = "archive"
-"""The part of a form that is the file."""
+"""The part of a form that is a chapter's file."""
 
 _WRITE_BYTES = 1024 * 1024
 
 
 class IncomingFile:
-    """A file that grows as it arrives, and is gone when it is left."""
+    """A file that grows as it arrives, and is gone when it is left.
 
-    def __init__(self, folder: Path) -> None:
+    `name` is what it is called in a form, and where something is wrong with it.
+    """
+
+    def __init__(self, folder: Path, name: str = ARCHIVE, limit: int = MAX_ARCHIVE_BYTES) -> None:
+        self.name = name
+        self._limit = limit
         try:
             self._file = NamedTemporaryFile(dir=folder, prefix="upload-")  # noqa: SIM115 see __exit__
         except FileNotFoundError as error:  # a site that starts anew has just swept the folder
@@ -55,19 +60,19 @@ class IncomingFile:
         return self._hash.hexdigest()
 
     async def write(self, chunk: bytes | bytearray) -> None:
-        """Take a chunk; refuses the byte that passes MAX_ARCHIVE_BYTES."""
+        """Take a chunk; refuses the byte that passes the limit."""
         self.size += len(chunk)
-        if self.size > MAX_ARCHIVE_BYTES:
-            raise Refusal(413, "too_large", details={"limit": MAX_ARCHIVE_BYTES})
+        if self.size > self._limit:
+            raise Refusal(413, "too_large", details={"limit": self._limit})
         self._pending += chunk
         if len(self._pending) >= _WRITE_BYTES:
             await self._flush()
 
     async def finish(self) -> None:
-        """Write what is left; an archive of no bytes is refused."""
+        """Write what is left; a file of no bytes is refused."""
         await self._flush()
         if self.size == 0:
-            raise invalid(ARCHIVE, "value_missing")
+            raise invalid(self.name, "value_missing")
 
     async def _flush(self) -> None:
         pending, self._pending = self._pending, bytearray()
@@ -77,6 +82,15 @@ class IncomingFile:
         self._hash.update(pending)
         self._file.write(pending)
         self._file.flush()
+
+
+def announced_bytes(request: AnyRequest, limit: int) -> int:
+    """How long a body says it is; refuses one that no file within the limit would make so long."""
+    length = request.headers.get("content-length", "")
+    announced = int(length) if length.isdecimal() else 0
+    if announced > 2 * limit:
+        raise Refusal(413, "too_large", details={"limit": limit})
+    return announced
 
 
 async def receive_body(stream: AsyncIterator[bytes], file: IncomingFile) -> None:
@@ -89,7 +103,7 @@ async def receive_body(stream: AsyncIterator[bytes], file: IncomingFile) -> None
 async def receive_form(
     stream: AsyncIterator[bytes], boundary: str, file: IncomingFile
 ) -> dict[str, str]:
-    """Take a multipart form: the part `archive` as the file, every other part as a field."""
+    """Take a multipart form: the part of its name as the file, every other part as a field."""
     form = _Form(file)
     try:
         with PushMultipartParser(boundary, max_segment_count=MAX_FIELDS, strict=True) as parser:
@@ -100,8 +114,8 @@ async def receive_form(
                     break
     except MultipartError as error:
         raise Refusal(400, "malformed", details={"problem": str(error.args[0])}) from error
-    if ARCHIVE not in form.seen:
-        raise invalid(ARCHIVE, "value_missing")
+    if file.name not in form.seen:
+        raise invalid(file.name, "value_missing")
     await file.finish()
     return {name: _text(name, value) for name, value in form.fields.items()}
 
@@ -119,7 +133,7 @@ class _Form:
         """A part's beginning, some of its bytes, or its end."""
         if isinstance(event, MultipartSegment):
             self._begin(event.name or "")
-        elif event is not None and self._name == ARCHIVE:
+        elif event is not None and self._name == self._file.name:
             await self._file.write(event)
         elif event is not None:
             field = self.fields[self._name]
@@ -132,7 +146,7 @@ class _Form:
             raise invalid(name, "value_repeated")
         self.seen.add(name)
         self._name = name
-        if name != ARCHIVE:
+        if name != self._file.name:
             self.fields[name] = bytearray()
 
 

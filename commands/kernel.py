@@ -96,6 +96,7 @@ class CommandSpec(Struct, frozen=True, kw_only=True):
     path_fields: tuple[str, ...]
     body_fields: tuple[str, ...]
     new_id: str | None
+    anybody: bool
 
 
 class PolicySpec(Struct, frozen=True, kw_only=True):
@@ -123,18 +124,20 @@ def command(
     patch: str = "",
     delete: str = "",
     status: int = 200,
+    anybody: bool = False,
     **reads: type[State],
 ) -> Callable[[C], C]:
     """Declare a command: its route, its permission, and the states that it reads.
 
     `needs` is the permission; None asks only for an account in good standing. A keyword in
     `reads` names where the id comes from: a field of the command, `actor`, `tenant`, or a field
-    of a state named before it. A command without a route can be issued by policies and jobs only.
+    of a state named before it. A command without a route and a permission can be issued by policies
+    and jobs only, unless `anybody` says that a route of its own takes it from every account.
     """
     routes: dict[Method, str] = {"POST": post, "PUT": put, "PATCH": patch, "DELETE": delete}
 
     def declare(cls: C) -> C:
-        COMMANDS[cls] = _spec(cls, needs, routes, status, reads)
+        COMMANDS[cls] = _spec(cls, needs, routes, status, reads, anybody=anybody)
         return cls
 
     return declare
@@ -146,6 +149,8 @@ def _spec(
     routes: Mapping[Method, str],
     status: int,
     reads: Mapping[str, type[State]],
+    *,
+    anybody: bool,
 ) -> CommandSpec:
     if not cls.__doc__:
         raise RegistryError(f"{cls.__name__} needs a docstring: it is the operation's summary")
@@ -166,6 +171,7 @@ def _spec(
         path_fields=path_fields,
         body_fields=tuple(n for n in fields if n not in path_fields and n not in new_ids),
         new_id=new_ids[0] if new_ids else None,
+        anybody=anybody,
     )
 
 
@@ -289,7 +295,7 @@ def authorize(
     check_open(tenant)
     check_standing(person, at)
     permissions = within(scopes, permissions_of(person, tenant))
-    if spec.method is None and spec.needs is None:
+    if spec.method is None and spec.needs is None and not spec.anybody:
         raise PermissionDenied(SYSTEM)
     if spec.needs is not None and spec.needs not in permissions:
         raise PermissionDenied(spec.needs)

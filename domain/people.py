@@ -80,6 +80,16 @@ class ProfileRevised(Event):
     time_zone: Annotated[str | UnsetType, Personal("person_id")] = UNSET
 
 
+class AvatarChanged(Event):
+    """The picture of a person is another one now, or none, where it has no id."""
+
+    person_id: str
+    picture_id: str = ""
+    sha256: AboutPerson = ""
+    replaced: str = ""
+    """The id of the picture before, if there was one."""
+
+
 class PersonBanned(Event):
     person_id: str
     reason: AboutPerson
@@ -215,6 +225,7 @@ class Person(State):
         EmailAdded,
         EmailConfirmed,
         ProfileRevised,
+        AvatarChanged,
         PersonBanned,
         PersonUnbanned,
         PasswordChanged,
@@ -238,6 +249,9 @@ class Person(State):
     name: str = ""
     language: str = "en"
     time_zone: str = "UTC"
+    avatar: str = ""
+    """The digest of the picture; empty where there is none, or the person was forgotten."""
+    avatar_id: str = ""
     ban: Ban | None = None
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
@@ -270,6 +284,8 @@ class Person(State):
                 return replace(self, email_confirmed=True)
             case ProfileRevised():
                 return replace(self, **revision(event))
+            case AvatarChanged():
+                return replace(self, avatar=event.sha256, avatar_id=event.picture_id)
             case PersonBanned():
                 return replace(self, ban=Ban(reason=event.reason, until=event.until))
             case PersonUnbanned():

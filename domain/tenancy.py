@@ -90,6 +90,16 @@ class TenantRevised(Event):
     reason: str = ""
 
 
+class LogoChanged(Event):
+    """An organisation's logo is another one now, or none, where it has no id."""
+
+    tenant_id: str
+    picture_id: str = ""
+    sha256: str = ""
+    replaced: str = ""
+    """The id of the logo before, if there was one."""
+
+
 class PlanChanged(Event):
     tenant_id: str
     plan: Plan
@@ -118,13 +128,24 @@ class RoleRemoved(Event):
 class Tenant(State):
     """An organisation as the rules see it; one that nothing is recorded of is as it comes."""
 
-    folds = (TenantOpened, TenantRevised, PlanChanged, TenantClosed, RoleDefined, RoleRemoved)
+    folds = (
+        TenantOpened,
+        TenantRevised,
+        LogoChanged,
+        PlanChanged,
+        TenantClosed,
+        RoleDefined,
+        RoleRemoved,
+    )
     claim = True
 
     name: str = ""
     plan: Plan = "enterprise"
     primary_colour: str = "#1b2a49"
     accent_colour: str = "#c8102e"
+    logo: str = ""
+    """The digest of the logo; empty where there is none."""
+    logo_id: str = ""
     registration: Registration | None = None
     roles: Mapping[str, frozenset[str]] = {}
     opened: bool = False
@@ -136,6 +157,8 @@ class Tenant(State):
                 return replace(self, name=event.name, plan=event.plan, opened=True)
             case TenantRevised():
                 return replace(self, **revision(event))
+            case LogoChanged():
+                return replace(self, logo=event.sha256, logo_id=event.picture_id)
             case PlanChanged():
                 return replace(self, plan=event.plan)
             case TenantClosed():

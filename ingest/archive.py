@@ -146,7 +146,7 @@ class _Preparation:
         path = self._workdir / f"{written.number:04d}.thumbnail.webp"
         with path.open("xb") as thumbnail:
             self._made.append(path)
-            thumbnail.write(decoded.thumbnail)
+            thumbnail.write(decoded.drawing)
         return PreparedPage(
             number=written.number,
             name=written.name,
@@ -157,8 +157,8 @@ class _Preparation:
             height=decoded.height,
             bytes=written.bytes,
             path=written.path,
-            thumbnail_sha256=hashlib.sha256(decoded.thumbnail).hexdigest(),
-            thumbnail_bytes=len(decoded.thumbnail),
+            thumbnail_sha256=hashlib.sha256(decoded.drawing).hexdigest(),
+            thumbnail_bytes=len(decoded.drawing),
             thumbnail_path=path,
         )
 

@@ -1,14 +1,14 @@
-"""The program of a decoder subprocess: open an image, say what it is, decode it, draw a thumbnail.
+"""The program of a decoder subprocess: open an image, say what it is, decode it, draw it anew.
 
 It runs apart because image decoders are where hostile files do harm. After an empty
 reply that says it is ready, one conversation an image:
 
-    <- {"path": "..."}
+    <- {"path": "...", "drawing": "thumbnail", "avatar" or "logo"}
     -> {"media_type", "width", "height", "memory"} or {"error", "detail"}
     <- {"memory": bytes that the decoding may take, or 0 to drop the image}
-    -> {"width", "height"} as seen, and the thumbnail, or {"error", "detail"}
+    -> {"width", "height"} as seen, and the drawing, or {"error", "detail"}
 
-Requests are lines of JSON; replies are two lengths, the JSON and the thumbnail.
+Requests are lines of JSON; replies are two lengths, the JSON and the drawing.
 """
 
 import ctypes
@@ -17,6 +17,7 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Callable
 from io import BytesIO
 from math import ceil
 from pathlib import Path
@@ -28,6 +29,8 @@ from PIL.Image import Transpose
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "GIF")
 MEDIA_TYPES = {name: f"image/{name.lower()}" for name in FORMATS} | {"MPO": "image/jpeg"}
 THUMBNAIL_SIZE = (320, 480)
+AVATAR_SIZE = (256, 256)
+LOGO_SIZE = (512, 512)
 STRIP_RATIO = 2  # of a longer image only the top is shown, or nothing could be made out
 UNDECODABLE = (
     ArithmeticError,
@@ -106,18 +109,64 @@ def thumbnail(image: ImageFile.ImageFile) -> bytes:
     """Decode an opened image in full and answer its thumbnail, a WebP file."""
     width, height = image.size
     height = min(height, STRIP_RATIO * width)
-    scale = min(THUMBNAIL_SIZE[0] / width, THUMBNAIL_SIZE[1] / height, 1)
+    small = _fitted(image, (0, 0, width, height), THUMBNAIL_SIZE)
+    return _file(image, small, quality=80, method=2)
+
+
+def avatar(image: ImageFile.ImageFile) -> bytes:
+    """Decode an opened image in full and answer the square in its middle, a WebP file."""
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    small = _fitted(image, (left, top, left + side, top + side), AVATAR_SIZE)
+    return _file(image, _square(small), quality=85, method=4)
+
+
+def _square(small: Image.Image) -> Image.Image:
+    """A square drawing as large as an avatar, which a small image does not fill by itself."""
+    untyped: Any = small
+    return untyped.resize(AVATAR_SIZE, Image.Resampling.BICUBIC)
+
+
+def logo(image: ImageFile.ImageFile) -> bytes:
+    """Decode an opened image in full and answer it no larger than a logo, a WebP file."""
+    small = _fitted(image, (0, 0, *image.size), LOGO_SIZE)
+    return _file(image, small, quality=90, method=4)
+
+
+DRAWINGS: dict[str, Callable[[ImageFile.ImageFile], bytes]] = {
+    "thumbnail": thumbnail,
+    "avatar": avatar,
+    "logo": logo,
+}
+
+
+def _fitted(
+    image: ImageFile.ImageFile, box: tuple[int, int, int, int], size: tuple[int, int]
+) -> Image.Image:
+    """Decode an image in full and answer a part of it, made smaller where it exceeds a size."""
+    full_width, full_height = image.size
+    width, height = box[2] - box[0], box[3] - box[1]
+    scale = min(size[0] / width, size[1] / height, 1)
     wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    image.draft(None, (ceil(image.width * scale), ceil(image.height * scale)))
+    image.draft(None, (ceil(full_width * scale), ceil(full_height * scale)))
     decoded = _decoded(image)
-    width, height = decoded.width, min(decoded.height, ceil(height * decoded.width / width))
-    factor = int(min(width / wanted[0], height / wanted[1]) / _FINE_RATIO)
-    small = _shrunk(decoded, width, height, max(1, factor))
+    drafted = decoded.width / full_width
+    left, top = int(box[0] * drafted), int(box[1] * drafted)
+    right = min(decoded.width, ceil(box[2] * drafted))
+    bottom = min(decoded.height, ceil(box[3] * drafted))
+    factor = int(min((right - left) / wanted[0], (bottom - top) / wanted[1]) / _FINE_RATIO)
+    small = _shrunk(decoded, (left, top, right, bottom), max(1, factor))
     small.thumbnail(wanted)
+    return small
+
+
+def _file(image: ImageFile.ImageFile, small: Image.Image, *, quality: int, method: int) -> bytes:
+    """A drawing of an image, upright, as a file with nothing in it but the pixels."""
     if turn := _TURNS.get(orientation(image)):
         small = small.transpose(turn)
     file = BytesIO()
-    small.save(file, "WEBP", quality=80, method=2, exif=b"", icc_profile=b"", xmp=b"")
+    small.save(file, "WEBP", quality=quality, method=method, exif=b"", icc_profile=b"", xmp=b"")
     return file.getvalue()
 
 
@@ -163,25 +212,27 @@ def orientation(image: ImageFile.ImageFile) -> int:
         return 1
 
 
-def _shrunk(image: Image.Image, width: int, height: int, factor: int) -> Image.Image:
-    """Shrink the top of an image by a whole factor, band by band: never a second full copy."""
-    mode = image.mode
+def _shrunk(image: Image.Image, box: tuple[int, int, int, int], factor: int) -> Image.Image:
+    """Shrink a part of an image by a whole factor, band by band: never a second full copy."""
+    left, first, right, end = box
+    mode = "RGBA" if image.has_transparency_data else image.mode
     if mode not in ("L", "RGB", "RGBA"):
-        mode = "RGBA" if image.has_transparency_data else "RGB"
-    small = Image.new(mode, (ceil(width / factor), ceil(height / factor)))
-    for top in range(0, height, factor * _BAND):
-        band = image.crop((0, top, width, min(top + factor * _BAND, height)))
+        mode = "RGB"
+    small = Image.new(mode, (ceil((right - left) / factor), ceil((end - first) / factor)))
+    for top in range(first, end, factor * _BAND):
+        band = image.crop((left, top, right, min(top + factor * _BAND, end)))
         if band.mode == "I;16":
             band = Image.frombytes("L", band.size, band.tobytes()[1::2])  # the high bytes
         if band.mode != mode:
             band = band.convert(mode)
-        small.paste(band.reduce(factor) if factor > 1 else band, (0, top // factor))
+        small.paste(band.reduce(factor) if factor > 1 else band, (0, (top - first) // factor))
     return small
 
 
-def converse(path: Path, seconds: int, requests: IO[bytes], replies: IO[bytes]) -> None:
+def converse(asked: dict[str, str], seconds: int, requests: IO[bytes], replies: IO[bytes]) -> None:
     """Open and, when allowed, decode one image; a broken image ends the conversation."""
     limit(seconds, _OPENING_MEMORY)
+    path, draw = Path(asked["path"]), DRAWINGS[asked["drawing"]]
     with Image.open(path, formats=FORMATS) as image:
         width, height = image.size
         memory = decode_memory(image, path.stat().st_size)
@@ -192,7 +243,7 @@ def converse(path: Path, seconds: int, requests: IO[bytes], replies: IO[bytes]) 
         allowed = json.loads(requests.readline())["memory"]
         if allowed:
             limit(seconds, _BASE_MEMORY + allowed)
-            body = thumbnail(image)
+            body = draw(image)
             if orientation(image) > 4:
                 width, height = height, width
             reply(replies, {"width": width, "height": height}, body)
@@ -224,7 +275,7 @@ def main() -> None:
     reply(replies, {})
     while line := requests.readline():
         try:
-            converse(Path(json.loads(line)["path"]), seconds, requests, replies)
+            converse(json.loads(line), seconds, requests, replies)
         except Image.DecompressionBombError as error:
             reply(replies, {"error": "too_many_pixels", "detail": str(error)})
         except MemoryError:

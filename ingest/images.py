@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Condition
-from typing import Self
+from typing import Literal, Self
 
 import msgspec
 from msgspec import Struct
@@ -48,7 +48,10 @@ _GRACE_SECONDS = 5  # a decoder ends itself only when nobody does it
 _INSTANT = 0.001  # a timeout of 0 would mean something else
 _FRAME = struct.Struct(">II")
 _MESSAGE_BYTES = 64 * 1024
-_THUMBNAIL_BYTES = 2 * MIB
+_DRAWING_BYTES = 2 * MIB
+
+Drawing = Literal["thumbnail", "avatar", "logo"]
+"""What a decoder makes of an image; of a thumbnail's strip the top, of an avatar's the middle."""
 
 
 class ImageRefused(Exception):
@@ -62,12 +65,12 @@ class ImageRefused(Exception):
 
 
 class DecodedImage(Struct, frozen=True):
-    """An image that decodes in full: its true type, its size as seen, its WebP thumbnail."""
+    """An image that decodes in full: its true type, its size as seen, and it drawn as WebP."""
 
     media_type: str
     width: int
     height: int
-    thumbnail: bytes
+    drawing: bytes
 
 
 class _Reply(Struct, frozen=True):
@@ -115,9 +118,9 @@ class DecoderPool:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def decode(self, path: Path) -> Future[DecodedImage]:
-        """Decode a file in full; the future may hold ImageRefused."""
-        return self._threads.submit(self._decode, path)
+    def decode(self, path: Path, drawing: Drawing = "thumbnail") -> Future[DecodedImage]:
+        """Decode a file in full and draw it anew; the future may hold ImageRefused."""
+        return self._threads.submit(self._decode, path, drawing)
 
     def processes(self) -> list[int]:
         """Tell the process ids of the decoders, for measurements."""
@@ -132,10 +135,10 @@ class DecoderPool:
         for decoder in self._decoders:
             decoder.close()
 
-    def _decode(self, path: Path) -> DecodedImage:
+    def _decode(self, path: Path, drawing: Drawing) -> DecodedImage:
         decoder = self._idle.get()
         try:
-            return decoder.decode(path, self._memory)
+            return decoder.decode(path, drawing, self._memory)
         finally:
             self._idle.put(decoder)
 
@@ -173,14 +176,14 @@ class _Decoder:
     def pid(self) -> int:
         return self._process.pid
 
-    def decode(self, path: Path, budget: MemoryBudget) -> DecodedImage:
+    def decode(self, path: Path, drawing: Drawing, budget: MemoryBudget) -> DecodedImage:
         if self._process.poll() is not None:
             self.close()
             self._start()
         if not self._ready:
             self._receive(path, _START_SECONDS)
             self._ready = True
-        self._send({"path": str(path)})
+        self._send({"path": str(path), "drawing": drawing})
         header, _ = self._receive(path, self._seconds)
         strip = header.width * header.height <= STRIP_PIXELS
         if header.memory > (_STRIP_MEMORY if strip else _DECODE_MEMORY):
@@ -188,8 +191,8 @@ class _Decoder:
             raise ImageRefused("image_too_large", f"{header.width} x {header.height} pixels")
         with budget.reserved(header.memory):
             self._send({"memory": header.memory})
-            seen, thumbnail = self._receive(path, self._seconds)
-        return DecodedImage(header.media_type, seen.width, seen.height, thumbnail)
+            seen, drawn = self._receive(path, self._seconds)
+        return DecodedImage(header.media_type, seen.width, seen.height, drawn)
 
     def kill(self) -> None:
         self._process.kill()
@@ -220,7 +223,7 @@ class _Decoder:
     def _receive(self, path: Path, seconds: int) -> tuple[_Reply, bytes]:
         deadline = time.monotonic() + seconds
         text_bytes, body_bytes = _FRAME.unpack(self._read(_FRAME.size, deadline))
-        if text_bytes > _MESSAGE_BYTES or body_bytes > _THUMBNAIL_BYTES:
+        if text_bytes > _MESSAGE_BYTES or body_bytes > _DRAWING_BYTES:
             raise self._died()
         try:
             reply = msgspec.json.decode(self._read(text_bytes, deadline), type=_Reply)

@@ -51,6 +51,12 @@ SET_HELD = """
 DROP_INTENTS = """
     DELETE FROM ingest.blob_references WHERE owner = %s AND key = ANY(%s) AND NOT held
 """
+HAND_OVER = """
+    UPDATE ingest.blob_references SET owner = %s WHERE owner = %s AND key = ANY(%s)
+"""
+FIND_INCOMING = """
+    SELECT DISTINCT owner FROM ingest.blob_references WHERE owner LIKE 'incoming/%'
+"""
 DROP_UNREFERENCED = """
     DELETE FROM ingest.blobs AS blob WHERE key = ANY(%s) AND NOT EXISTS (
         SELECT FROM ingest.blob_references AS reference WHERE reference.key = blob.key
@@ -100,6 +106,17 @@ class BlobReferences:
             connection.execute(SET_HELD, [False, owner, keys])
         self._discard(owner)
 
+    def hand_over(self, owner: str, to: str) -> None:
+        """Let another, who holds nothing of it yet, hold all that the owner holds."""
+        with self._pool.connection() as connection:
+            keys = _keys(connection, LOCK_BLOBS_OF, [owner, True])
+            connection.execute(HAND_OVER, [to, owner, keys])
+
+    def incoming(self) -> list[str]:
+        """The owners of what is on its way in, by their names."""
+        with self._pool.connection() as connection:
+            return _keys(connection, FIND_INCOMING, None)
+
     def _declare(self, owner: str, files: Collection[StoredFile]) -> None:
         """Commit the intent to hold the blobs."""
         keys = [file.key for file in files]
@@ -139,6 +156,6 @@ class BlobReferences:
 
 
 def _keys(
-    connection: Connection[TupleRow], query: LiteralString, arguments: list[object]
+    connection: Connection[TupleRow], query: LiteralString, arguments: list[object] | None
 ) -> list[str]:
     return [key for (key,) in connection.execute(query, arguments)]

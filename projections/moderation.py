@@ -6,7 +6,7 @@ from typing import Any, Literal, LiteralString
 
 from msgspec import Struct, json
 from msgspec.structs import replace
-from psycopg import sql
+from psycopg import AsyncConnection, sql
 
 from domain.catalogue import (
     Chapter,
@@ -78,6 +78,7 @@ class UploadRow(Row, frozen=True, kw_only=True):
         "uploaded_by": "text NOT NULL",
         "decided_by": "text",
         "status": "text NOT NULL",
+        "archive_bytes": "bigint NOT NULL",
         "position": "bigint NOT NULL",
         "item": "bytea NOT NULL",
     }
@@ -99,6 +100,7 @@ class UploadRow(Row, frozen=True, kw_only=True):
             self.uploaded_by,
             self.decided_by,
             self.item.status,
+            self.item.archive_bytes,
             self.position,
             json.encode(self.item),
         )
@@ -131,7 +133,7 @@ class Moderation(ReadModel):
     """Uploads with the names of their series and people."""
 
     name = "moderation"
-    version = 4
+    version = 6
     rows = (UploadRow, SeriesNameRow, PersonNameRow)
     folds = (*Chapter.folds, SeriesCreated, SeriesRevised, AccountCreated)
 
@@ -233,6 +235,24 @@ def _statements(where: LiteralString, *, descending: bool) -> tuple[bytes, bytes
         " ORDER BY u.position {2} LIMIT %(limit)s OFFSET %(offset)s"
     ).format(schema, condition, sql.SQL("DESC" if descending else "ASC"))
     return counting.as_bytes(), reading.as_bytes()
+
+
+async def waiting_bytes(connection: AsyncConnection[Any], tenant: str) -> int:
+    """What the archives take that a tenant's uploaders handed in and nobody decided about."""
+    (total,) = await one(await connection.execute(_waiting(), (tenant,)))
+    return total
+
+
+@cache
+def _waiting() -> bytes:
+    return (
+        sql.SQL(
+            "SELECT coalesce(sum(archive_bytes), 0)::bigint FROM {}.uploads"
+            " WHERE tenant = %s AND status IN ('processing', 'pending')"
+        )
+        .format(sql.Identifier(Moderation.schema()))
+        .as_bytes()
+    )
 
 
 def _named(item: bytes, series: bytes, uploader: bytes | None, decider: bytes | None) -> bytes:

@@ -1,4 +1,4 @@
-"""What people see of their organisation: its name and colours, its roles and what they grant."""
+"""What people see of their organisation: its name, logo, colours, and what its roles grant."""
 
 from typing import Any
 
@@ -14,14 +14,18 @@ from domain.tenancy import (
     Registration,
     Tenant,
 )
-from projections.kernel import Asked, Query, ReadModel, Row, Rows, query
+from projections.kernel import API, Asked, Query, ReadModel, Row, Rows, query
 
 
 class Organisation(Struct, frozen=True, kw_only=True):
-    """An organisation as anybody sees it; `registration` is null where the site's rule holds."""
+    """An organisation as anybody sees it; `registration` is null where the site's rule holds.
+
+    `logo` is an address that shows this logo for ever, null where there is none.
+    """
 
     id: str
     name: str
+    logo: str | None
     primary_colour: str
     accent_colour: str
     registration: Registration | None
@@ -61,7 +65,7 @@ class Tenancy(ReadModel):
     """Organisations, each as its own events say."""
 
     name = "tenancy"
-    version = 1
+    version = 2
     rows = (TenantRow,)
     folds = Tenant.folds
 
@@ -78,6 +82,7 @@ def _seen(tenant_id: str, tenant: Tenant) -> Organisation:
     return Organisation(
         id=tenant_id,
         name=tenant.name,
+        logo=f"{API}/tenant/logo?version={tenant.logo}" if tenant.logo else None,
         primary_colour=tenant.primary_colour,
         accent_colour=tenant.accent_colour,
         registration=tenant.registration,
@@ -93,7 +98,7 @@ async def _column(asked: Asked, column: str) -> bytes | None:
 
 @query(get="/tenant", model=Tenancy, returns=Organisation)
 class GetTenant(Query):
-    """Get the organisation that the address belongs to: its name and colours."""
+    """Get the organisation that the address belongs to: its name, logo and colours."""
 
     async def answer(self, asked: Asked) -> bytes:
         return await _column(asked, "item") or json.encode(_seen(MAIN, Tenant()))

@@ -11,6 +11,7 @@ CONTEXTS = (
     "commands.catalogue",
     "commands.identities",
     "commands.people",
+    "commands.pictures",
     "commands.tenancy",
     "projections.audit",
     "projections.catalogue",

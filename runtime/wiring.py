@@ -6,6 +6,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from psycopg import Connection
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool
+
 from api.answers import AnswerCache
 from api.apitokens import ApiTokens
 from api.attempts import Attempts
@@ -27,6 +31,9 @@ from commands.connections import TenantPool
 from commands.log import LogReader, LogWriter
 from commands.vault import Vault
 from ingest.blobs import BlobStore, DirectoryStore
+from ingest.images import DecoderPool
+from ingest.pictures import Pictures
+from ingest.references import BlobReferences
 from ingest.s3 import S3Store
 from projections.kernel import API
 from runtime.ids import new_id
@@ -35,6 +42,10 @@ from runtime.settings import Settings
 
 POOL_SIZE = 10
 POOL_WAIT_SECONDS = 5.0
+
+PICTURES_AT_ONCE = 2
+"""How many pictures an api process stores at the same time; it draws one after the other."""
+DRAWING_SECONDS = 10
 
 
 def clock() -> datetime:
@@ -96,9 +107,28 @@ async def open_bus(settings: Settings, pool: TenantPool) -> AsyncGenerator[Bus]:
 
 
 @contextlib.asynccontextmanager
+async def open_pictures(settings: Settings, bus: Bus, store: BlobStore) -> AsyncGenerator[Pictures]:
+    """What takes pictures in, with a decoder process of its own."""
+    pool = ConnectionPool[Connection[TupleRow]](
+        settings.need("dsn"),
+        min_size=0,
+        max_size=PICTURES_AT_ONCE,
+        timeout=POOL_WAIT_SECONDS,
+        open=False,
+    )
+    with pool, DecoderPool(1, DRAWING_SECONDS) as decoders:
+        yield Pictures(bus, BlobReferences(pool, store), decoders, settings.scratch())
+
+
+@contextlib.asynccontextmanager
 async def open_site(settings: Settings) -> AsyncGenerator[Site]:
     """Everything the HTTP layer works with."""
-    async with open_pool(settings) as pool, open_bus(settings, pool) as bus:
+    store = open_store(settings)
+    async with (
+        open_pool(settings) as pool,
+        open_bus(settings, pool) as bus,
+        open_pictures(settings, bus, store) as pictures,
+    ):
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
@@ -133,7 +163,8 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 name=urlsplit(settings.public_url).netloc or "Imprimatur",
                 registration=settings.registration,
                 passwords=passwords,
-                blobs=open_store(settings),
+                blobs=store,
+                pictures=pictures,
                 scratch=settings.scratch(),
                 clock=clock,
                 new_id=new_id,

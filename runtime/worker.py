@@ -23,15 +23,18 @@ from api.onetime import OneTimeTokens, sweep_tokens
 from api.secondfactors import sweep_factors
 from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
-from commands.connections import TenantPool
+from commands.connections import EVERY_TENANT, TenantPool
 from commands.kernel import Job, Origin
 from commands.people import SendLetter
+from commands.pictures import SettlePicture
 from commands.tenancy import DiscardTenant
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
+from ingest.pictures import Pictures
 from ingest.references import BlobReferences
 from ingest.scratch import sweep
+from ingest.storage import add_up
 from runtime.disposal import Disposal
 from runtime.mail.letters import Letters
 from runtime.post import Post
@@ -77,33 +80,31 @@ async def run_worker(settings: Settings) -> None:
     async with contextlib.AsyncExitStack() as stack:
         pool = await stack.enter_async_context(open_pool(settings))
         bus = await stack.enter_async_context(open_bus(settings, pool))
-        references = stack.enter_context(
+        connections = stack.enter_context(
             ConnectionPool[Connection[TupleRow]](
                 settings.need("dsn"), min_size=1, max_size=CONCURRENCY + 1, open=True
             )
         )
         store = open_store(settings)
-        held = BlobReferences(references, store)
-        ingest = ChapterIngest(
-            bus,
-            store,
-            held,
-            stack.enter_context(DecoderPool()),
-            settings.scratch(),
-        )
+        references = BlobReferences(connections, store)
+        decoders = stack.enter_context(DecoderPool())
+        ingest = ChapterIngest(bus, store, references, decoders, settings.scratch())
+        pictures = Pictures(bus, references, decoders, settings.scratch())
         post = Post(bus, OneTimeTokens(pool), Letters(settings, clock))
-        _register(app, ingest, post, Disposal(references, store, held))
+        _register(app, ingest, pictures, post, Disposal(connections, store, references))
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(reactions.run())
             tasks.create_task(_revive_stalled(app))
             tasks.create_task(_run_jobs(app))
-            tasks.create_task(_sweep(ingest, pool, settings.scratch()))
-            tasks.create_task(_sweep_sessions(pool))
+            tasks.create_task(_sweep(ingest, pictures, pool, settings.scratch()))
+            tasks.create_task(_sweep_rows(pool))
 
 
-def _register(app: App, ingest: ChapterIngest, post: Post, disposal: Disposal) -> None:
+def _register(
+    app: App, ingest: ChapterIngest, pictures: Pictures, post: Post, disposal: Disposal
+) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
@@ -111,6 +112,7 @@ def _register(app: App, ingest: ChapterIngest, post: Post, disposal: Disposal) -
         ReleasePages: lambda job, _origin: ingest.release(job),
         SendLetter: post.send,
         DiscardTenant: disposal.discard,
+        SettlePicture: pictures.settle,
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
@@ -168,25 +170,30 @@ async def _run_jobs(app: App) -> None:
     raise JobsStopped
 
 
-async def _sweep(ingest: ChapterIngest, pool: TenantPool, scratch: Path) -> None:
+async def _sweep(
+    ingest: ChapterIngest, pictures: Pictures, pool: TenantPool, scratch: Path
+) -> None:
     """Clear away, now and then, what was cut off and left behind."""
     while True:
         await asyncio.to_thread(sweep, scratch, time.time())
         try:
             for tenant in await tenant_ids(pool):
                 await ingest.sweep(tenant, time.time())
+            await pictures.sweep(time.time())
         except BlobStoreUnavailable:
-            logger.warning("archives are not swept this time", exc_info=True)
+            logger.warning("blobs are not swept this time", exc_info=True)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _sweep_sessions(pool: TenantPool) -> None:
-    """Forget, now and then, what opens nothing any more."""
+async def _sweep_rows(pool: TenantPool) -> None:
+    """Forget, now and then, what opens nothing any more, and add up what is stored."""
     while True:
         await sweep_sessions(pool)
         await sweep_tokens(pool)
         await sweep_factors(pool)
         await sweep_api_tokens(pool)
+        async with pool.of(EVERY_TENANT) as connection:
+            await add_up(connection)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

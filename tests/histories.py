@@ -15,8 +15,15 @@ from domain.catalogue import (
     SlugClaimed,
 )
 from domain.kernel import Event
-from domain.people import EmailAdded, IdentityClaimed, IdentityLinked, PersonBanned, identity_at
-from domain.tenancy import RoleDefined, TenantOpened
+from domain.people import (
+    AvatarChanged,
+    EmailAdded,
+    IdentityClaimed,
+    IdentityLinked,
+    PersonBanned,
+    identity_at,
+)
+from domain.tenancy import MAIN, LogoChanged, RoleDefined, TenantOpened
 
 ARCHIVE = "series/the-lamp/0/1/c1.zip"
 
@@ -76,6 +83,8 @@ deleted = ChapterDeleted(chapter_id="c1", archive=ARCHIVE)
 
 
 opened = TenantOpened(tenant_id="school", name="A School", plan="basic")
+avatar_changed = AvatarChanged(person_id="ana", picture_id="a1", sha256="a" * 64)
+logo_changed = LogoChanged(tenant_id=MAIN, picture_id="l1", sha256="b" * 64)
 role_defined = RoleDefined(tenant_id="school", role="uploader", permissions=())
 
 

@@ -239,6 +239,7 @@ class HttpLevel(LogLevel):
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
             blobs=DirectoryStore(self._folder),
+            pictures=cast("Any", None),  # no picture is a plain command
             scratch=self._folder,
             clock=lambda: AT,
             new_id=_counted("new"),

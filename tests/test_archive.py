@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ingest.archive import ArchiveRefused, Limits, PreparedChapter, prepare_chapter
-from ingest.images import DecodedImage, DecoderPool
+from ingest.images import DecodedImage, DecoderPool, Drawing
 from tests.archives import HONEST, HOSTILE, STRIPS, large_chapter
 from tests.drawings import pages
 from tests.zipwriter import Member, write_zip
@@ -115,9 +115,9 @@ def test_the_first_bad_byte_ends_the_work(tmp_path: Path, workdir: Path) -> None
     decoded: list[Path] = []
 
     class Recorder(DecoderPool):
-        def decode(self, path: Path) -> Future[DecodedImage]:
+        def decode(self, path: Path, drawing: Drawing = "thumbnail") -> Future[DecodedImage]:
             decoded.append(path)
-            return super().decode(path)
+            return super().decode(path, drawing)
 
     members = pages(*(f"{number:02}.jpg" for number in range(1, 31)))
     members[2] = Member("03.jpg", members[2].data, crc=1)

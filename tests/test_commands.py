@@ -67,6 +67,7 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
     (SecondFactorAdded(person_id="ana", factor_id="f1"),),
     (TokenCreated(api_token_id="t1", person_id="ana", name="CI", scopes=(), expires_at=AT),),
+    (histories.avatar_changed, histories.logo_changed),
 ]
 """Every state that a rule asks about."""
 

@@ -50,7 +50,7 @@ def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
 
 
 def _thumbnail_size(decoded: DecodedImage) -> tuple[int, int]:
-    with Image.open(BytesIO(decoded.thumbnail), formats=["WEBP"]) as thumbnail:
+    with Image.open(BytesIO(decoded.drawing), formats=["WEBP"]) as thumbnail:
         return thumbnail.size
 
 
@@ -107,7 +107,7 @@ def test_all_modes_and_shapes_have_thumbnails(
 def test_sixteen_bits_keep_their_brightness(decoders: DecoderPool, tmp_path: Path) -> None:
     grey = Image.new("I;16", (640, 640), 0x8000)
     decoded = _decode(decoders, tmp_path, _saved(grey, "PNG"))
-    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail:
+    with Image.open(BytesIO(decoded.drawing)) as thumbnail:
         level = thumbnail.convert("L").getpixel((100, 100))
     assert level == pytest.approx(0x80, abs=3)
 
@@ -118,7 +118,7 @@ def test_a_thumbnail_looks_like_its_image(kind: str, decoders: DecoderPool, tmp_
         (1501, 2203), Image.Transform.EXTENT, (0, 0, 256, 256)
     )
     decoded = _decode(decoders, tmp_path, _saved(image, kind))
-    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail:
+    with Image.open(BytesIO(decoded.drawing)) as thumbnail:
         grey = thumbnail.convert("L")
     for eighth in range(8):
         level = grey.getpixel((grey.width // 2, grey.height * (2 * eighth + 1) // 16))
@@ -130,7 +130,7 @@ def test_a_strip_shows_its_top(decoders: DecoderPool, tmp_path: Path) -> None:
     strip.paste("white", (0, 0, 800, 1600))
     for kind in ("PNG", "JPEG"):
         decoded = _decode(decoders, tmp_path, _saved(strip, kind))
-        with Image.open(BytesIO(decoded.thumbnail)) as thumbnail:
+        with Image.open(BytesIO(decoded.drawing)) as thumbnail:
             assert thumbnail.size == (240, 480)
             assert min(thumbnail.convert("L").tobytes()) > 240
 
@@ -163,7 +163,7 @@ def test_a_webp_looks_as_pillow_shows_it(kind: str, decoders: DecoderPool, tmp_p
         drawing.putalpha(100)
     content = _saved(drawing, "WEBP", **options)
     decoded = _decode(decoders, tmp_path, content)
-    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail, Image.open(BytesIO(content)) as image:
+    with Image.open(BytesIO(decoded.drawing)) as thumbnail, Image.open(BytesIO(content)) as image:
         image.thumbnail(thumbnail.size)
         assert thumbnail.mode == image.mode
         difference = ImageChops.difference(thumbnail.convert("RGB"), image.convert("RGB"))
@@ -175,7 +175,7 @@ def test_an_animation_of_one_frame_is_decoded(decoders: DecoderPool, tmp_path: P
     content = _saved(frames[0], "WEBP", save_all=True, append_images=frames[1:])
     body = content[8 : content.rindex(b"ANMF")]
     decoded = _decode(decoders, tmp_path, b"RIFF" + struct.pack("<I", len(body)) + body)
-    with Image.open(BytesIO(decoded.thumbnail)) as thumbnail:
+    with Image.open(BytesIO(decoded.drawing)) as thumbnail:
         assert thumbnail.convert("RGB").getpixel((9, 9)) == pytest.approx((255, 0, 0), abs=5)
 
 
@@ -267,7 +267,10 @@ def test_a_decoder_gets_no_more_memory_than_allowed(tmp_path: Path) -> None:
     path = tmp_path / "image"
     path.write_bytes(_saved(Image.new("RGB", (4000, 6000)), "PNG", compress_level=1))
     ready, header, refused, again, decoded = _talk(
-        {"path": str(path)}, {"memory": 1}, {"path": str(path)}, {"memory": 96 * 2**20}
+        {"path": str(path), "drawing": "thumbnail"},
+        {"memory": 1},
+        {"path": str(path), "drawing": "thumbnail"},
+        {"memory": 96 * 2**20},
     )
     assert ready == {}
     assert refused["error"] == "out_of_memory"

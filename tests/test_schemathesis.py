@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from api.app import build_app
 from api.documents import POSITION
+from api.pictures import KINDS
 from runtime.registry import COMMANDS
 from tests.site import Site
 
@@ -18,7 +19,7 @@ schemathesis: Any = import_module("schemathesis")
 general: Any = import_module("schemathesis.checks")
 openapi: Any = import_module("schemathesis.specs.openapi.checks")
 
-schemathesis.serializer.alias("application/zip", "application/octet-stream")
+schemathesis.serializer.alias(["application/zip", *KINDS], "application/octet-stream")
 
 CHECKS = [
     general.not_a_server_error,
