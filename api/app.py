@@ -21,7 +21,7 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import accounts, catalogue, errors, operations, people, signin
+from api import accounts, appeals, catalogue, errors, operations, people, signin
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
@@ -30,6 +30,7 @@ from api.metrics import Timed, count
 from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
 from api.proxies import behind_proxies
 from api.queries import query_routes
+from api.refusals import note_refusal
 from api.requests import ApiRequest
 from api.site import Site
 from api.tenants import TenantNamed
@@ -77,6 +78,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *people.HANDLERS,
             *signin.HANDLERS,
             *accounts.HANDLERS,
+            *appeals.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",
@@ -94,6 +96,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             CachedAnswers(),
             HurriedBodies(doors.slow_seconds),
         ],
+        after_exception=[note_refusal],
         before_send=[count, name_request, settle, protect],
         cors_config=doors.cors(),
         compression_config=CompressionConfig(

@@ -18,11 +18,10 @@ from api.errors import Refusal, answer_refusal
 from api.limits import Quota
 from api.proxies import Network, client_of
 from api.requests import ApiRequest
+from api.signin import ACCOUNT, LOGIN
 from api.site import Site
 from api.tenants import named_tenant
 from projections.kernel import API
-
-SIGN_IN = f"{API}/auth/login"
 
 EXPOSED = [
     "ETag",
@@ -123,10 +122,13 @@ def _asking(scope: Scope) -> str:
 
 async def hold_back(request: ApiRequest) -> None:
     """Before somebody signs in: let whoever failed too often wait."""
-    limits = _site(request.scope).limits
-    if limits is None or request.scope["path_template"] != SIGN_IN:
+    if request.scope["path_template"] != LOGIN:
         return
-    account = f"{named_tenant(request.scope)}/{(await request.json()).username}"
+    username = request.scope["state"][ACCOUNT] = (await request.json()).username
+    limits = _site(request.scope).limits
+    if limits is None:
+        return
+    account = f"{named_tenant(request.scope)}/{username}"
     attempt = (account, client_of(request.scope))
     if seconds := await limits.wait(*attempt):
         raise Refusal(429, "too_many_requests", retry_after=seconds)

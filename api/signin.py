@@ -15,14 +15,20 @@ from api.sessions import ListedSession, Session, SessionOver, TokenReused
 from api.site import Site, site_of
 from api.tenants import settle_tenant, tenant_of
 from commands.bus import NOTHING_APPENDED, Envelope
-from commands.kernel import SYSTEM, check_standing
+from commands.kernel import SYSTEM, Banned, check_standing
 from commands.people import EndSession, StartSession
+from domain.appeals import Appeal, appeal_of
 from domain.kernel import Rejected
-from domain.people import EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
+from domain.people import Ban, EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
 from domain.people import Session as SessionState
 from projections.kernel import API
 
+LOGIN = f"{API}/auth/login"
+
 MAX_USER_AGENT = 300
+
+ACCOUNT = "account"
+"""Where a request's state has the name that somebody signs in under."""
 
 NOBODY = "nobody"
 """Who is looked up for a name that nobody has, so that it takes as long."""
@@ -76,7 +82,7 @@ class OwnSessions(Struct, frozen=True):
 
 
 @post(
-    f"{API}/auth/login",
+    LOGIN,
     status_code=200,
     opt={"body": Credentials, **WITHOUT_SESSION},
     operation_id="login",
@@ -90,7 +96,10 @@ async def login(
     site = site_of(request)
     person_id, passwords = await _authenticate(request, data)
     kind: SessionKind = "cookie" if data.session else "token"
-    session, secret = await _start(request, person_id, passwords, kind)
+    try:
+        session, secret = await _start(request, person_id, passwords, kind)
+    except Banned as banned:
+        raise await _appealable(site, tenant_of(request), person_id, banned.ban) from banned
     if not data.session:
         return Response(token_pair(site, session, secret))
     seconds = site.sessions.lifetimes.absolute
@@ -106,6 +115,16 @@ async def _authenticate(request: AnyRequest, given: Credentials) -> tuple[str, i
     if not await site.passwords.matches(person_id, given.password) or person_id is None:
         raise Refusal(401, "invalid_credentials")
     return person_id, person.passwords
+
+
+async def _appealable(site: Site, tenant: str, person_id: str, ban: Ban) -> Refusal:
+    """The answer to a banned person whose password was right, by which they can appeal once."""
+    details = {"reason": ban.reason, "until": ban.until}
+    person = await site.bus.person(person_id, tenant)
+    appeal = await site.bus.state(Appeal, appeal_of(person_id, person.bans), tenant)
+    if appeal is None:
+        details["appeal_token"] = await site.one_time.make("appeal", person_id, tenant)
+    return Refusal(403, "banned", details=details)
 
 
 async def named(site: Site, name: str, tenant: str) -> str | None:

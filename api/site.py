@@ -14,6 +14,7 @@ from api.limits import RateLimits
 from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
+from api.security import SecurityLog
 from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tenancy import Tenants
@@ -41,6 +42,7 @@ class Site(Struct, frozen=True, kw_only=True):
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords
+    security: SecurityLog
     blobs: BlobStore
     scratch: Path
     clock: Callable[[], datetime]

@@ -65,6 +65,10 @@ class Command(Struct, metaclass=CommandMeta):
 class Job(Struct, metaclass=CommandMeta):
     """A side effect to be run by a worker, at least once, after the policy that asked for it."""
 
+    def due(self) -> datetime | None:
+        """The moment before which it is not run; None for at once."""
+        return None
+
 
 class Origin(Struct, frozen=True):
     """What a command or a job follows from: a place in a policy's answer to an event."""
@@ -247,11 +251,19 @@ class UnknownActor(Exception):
 def key_of(
     name: str, command: Command, actor: str, tenant_id: str, read: Mapping[str, Loaded]
 ) -> str:
-    """The id that a read refers to: who asks and where, the command's, or a state's read before."""
+    """The id that a read refers to: who asks and where, the command's, or a state's read before.
+
+    Raises NotFound where that state's stream is absent.
+    """
     if name in ("actor", "tenant"):
         return actor if name == "actor" else tenant_id
-    for source in (command, *(loaded.state for loaded in read.values())):
-        value = getattr(source, name, None)
+    value = getattr(command, name, None)
+    if isinstance(value, str):
+        return value
+    for loaded in read.values():
+        value = getattr(loaded.state, name, None)
+        if isinstance(value, str) and not value and loaded.version == 0:
+            raise NotFound(category(type(loaded.state)))
         if isinstance(value, str):
             return value
     raise RegistryError(f"{type(command).__name__} has no {name} to read by")

@@ -44,17 +44,17 @@ class RolesAssigned(Event):
     person_id: str
     roles: tuple[str, ...]
     permissions: tuple[str, ...] = ()
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class AccountDeactivated(Event):
     person_id: str
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class AccountActivated(Event):
     person_id: str
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class EmailAdded(Event):
@@ -81,6 +81,7 @@ class PersonBanned(Event):
     person_id: str
     reason: AboutPerson
     until: datetime | None = None
+    banned_by: str = ""
 
 
 class PersonUnbanned(Event):
@@ -99,7 +100,15 @@ class UsernameClaimed(Event):
 
 
 SessionKind = Literal["cookie", "token"]
-EndReason = Literal["signed_out", "revoked", "token_reused", "password_changed", "password_reset"]
+EndReason = Literal[
+    "signed_out",
+    "revoked",
+    "token_reused",
+    "password_changed",
+    "password_reset",
+    "reset_requested",
+    "account_deactivated",
+]
 
 
 class SessionStarted(Event):
@@ -123,7 +132,12 @@ class PasswordChanged(Event):
 
 
 class PasswordResetRequested(Event):
+    """Somebody asked for a letter: whoever has the address, or an administrator with a reason."""
+
     person_id: str
+    request_id: str = ""
+    requested_by: str = ""
+    reason: AboutPerson = ""
 
 
 class PasswordReset(Event):
@@ -137,6 +151,7 @@ class Ban(Struct, frozen=True):
 
     reason: str
     until: datetime | None
+    by: str = ""
 
 
 class Person(State):
@@ -168,9 +183,13 @@ class Person(State):
     language: str = "en"
     time_zone: str = "UTC"
     ban: Ban | None = None
+    bans: int = 0
+    """How often they were banned, by which one ban is told from another."""
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
     reset_requests: int = 0
+    reset_request: str = ""
+    """The last one that an administrator made."""
 
     def evolve(self, event: Event) -> Self:
         match event:
@@ -188,13 +207,15 @@ class Person(State):
             case ProfileRevised():
                 return replace(self, **revision(event))
             case PersonBanned():
-                return replace(self, ban=Ban(reason=event.reason, until=event.until))
+                ban = Ban(reason=event.reason, until=event.until, by=event.banned_by)
+                return replace(self, ban=ban, bans=self.bans + 1)
             case PersonUnbanned():
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
                 return replace(self, passwords=self.passwords + 1)
             case PasswordResetRequested():
-                return replace(self, reset_requests=self.reset_requests + 1)
+                request = event.request_id or self.reset_request
+                return replace(self, reset_requests=self.reset_requests + 1, reset_request=request)
             case _:
                 return self
 

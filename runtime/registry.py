@@ -7,12 +7,17 @@ from domain.kernel import EVENTS
 from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
+    "commands.appeals",
     "commands.catalogue",
     "commands.people",
+    "commands.people.administration",
     "commands.tenancy",
+    "projections.appeals",
     "projections.audit",
     "projections.catalogue",
     "projections.moderation",
+    "projections.people",
+    "projections.security",
     "projections.tenancy",
 )
 for context in CONTEXTS:

@@ -12,6 +12,7 @@ from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.security import SecurityLog
 from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
@@ -47,6 +48,15 @@ def open_store(settings: Settings) -> BlobStore:
     return DirectoryStore(Path(settings.need("blob_dir")))
 
 
+def lifetimes_of(settings: Settings) -> Lifetimes:
+    """For how long sessions last."""
+    return Lifetimes(
+        idle=settings.session_idle_seconds,
+        absolute=settings.session_seconds,
+        access=settings.access_seconds,
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_pool(settings: Settings) -> AsyncGenerator[TenantPool]:
     """Connections for reading, opened as they are needed."""
@@ -80,16 +90,13 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
-        lifetimes = Lifetimes(
-            idle=settings.session_idle_seconds,
-            absolute=settings.session_seconds,
-            access=settings.access_seconds,
-        )
+        security = SecurityLog(pool, bus.vault)
         revocations = Revocations(settings.need("dsn"), settings.access_seconds)
         given = settings.limits()
         limits = RateLimits(given, settings.redis_url) if given else None
         positions.start()
         revocations.start()
+        security.start()
         try:
             yield Site(
                 bus=bus,
@@ -101,11 +108,12 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 shared=shared,
                 limits=limits,
                 tokens=Tokens(settings.need("secret")),
-                sessions=Sessions(pool, revocations, lifetimes),
+                sessions=Sessions(pool, revocations, lifetimes_of(settings)),
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
                 registration=settings.registration,
                 passwords=passwords,
+                security=security,
                 blobs=open_store(settings),
                 scratch=settings.scratch(),
                 clock=clock,
@@ -114,6 +122,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         finally:
             await positions.stop()
             await revocations.stop()
+            await security.stop()
             passwords.close()
             if shared is not None:
                 await shared.close()

@@ -19,11 +19,14 @@ from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool
 
 from api.onetime import OneTimeTokens, sweep_tokens
-from api.sessions import sweep_sessions
+from api.revocations import Revocations
+from api.security import sweep_incidents
+from api.sessions import Sessions, sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import TenantPool
 from commands.kernel import Job, Origin
-from commands.people import SendLetter
+from commands.people import LiftBan, SendLetter
+from commands.people.administration import EndSessions
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
 from ingest.images import DecoderPool
@@ -34,7 +37,8 @@ from runtime.post import Post
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
-from runtime.wiring import clock, open_bus, open_pool, open_store
+from runtime.standing import Standing
+from runtime.wiring import clock, lifetimes_of, open_bus, open_pool, open_store
 
 CONCURRENCY = 2
 """Jobs run at the same time, so that one inflates while the other's pages are being stored."""
@@ -86,7 +90,10 @@ async def run_worker(settings: Settings) -> None:
             settings.scratch(),
         )
         post = Post(bus, OneTimeTokens(pool), Letters(settings, clock))
-        _register(app, ingest, post)
+        # Whoever asks for a session learns of its end from the database, not from here.
+        revocations = Revocations(settings.need("dsn"), settings.access_seconds)
+        standing = Standing(bus, Sessions(pool, revocations, lifetimes_of(settings)))
+        _register(app, ingest, post, standing)
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
@@ -97,13 +104,15 @@ async def run_worker(settings: Settings) -> None:
             tasks.create_task(_sweep_sessions(pool))
 
 
-def _register(app: App, ingest: ChapterIngest, post: Post) -> None:
+def _register(app: App, ingest: ChapterIngest, post: Post, standing: Standing) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
         ProcessArchive: ingest.process,
         DiscardArchive: ingest.discard,
         ReleasePages: lambda job, _origin: ingest.release(job),
         SendLetter: post.send,
+        LiftBan: standing.lift,
+        EndSessions: standing.end_sessions,
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
@@ -122,7 +131,8 @@ def deferral(app: App) -> DeferJobs:
 
     async def defer(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
         for job, origin in jobs:
-            task = app.configure_task(names[type(job)], connection=connection)
+            name = names[type(job)]
+            task = app.configure_task(name, connection=connection, schedule_at=job.due())
             await task.defer_async(job=to_builtins(job), origin=to_builtins(origin))
 
     return defer
@@ -177,6 +187,7 @@ async def _sweep_sessions(pool: TenantPool) -> None:
     while True:
         await sweep_sessions(pool)
         await sweep_tokens(pool)
+        await sweep_incidents(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

@@ -20,11 +20,13 @@ from api.onetime import OneTimeTokens
 from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
+from api.security import SecurityLog
 from api.sessions import Lifetimes, Sessions
 from api.site import Site
 from api.tenancy import Tenants
 from api.tokens import Tokens
 from commands.bus import Bus, Envelope, written_as
+from commands.connections import TenantPool
 from commands.kernel import (
     SYSTEM,
     Command,
@@ -195,7 +197,7 @@ class LogLevel:
         return [recorded.event for recorded in new], code
 
     async def _ask(
-        self, stack: AsyncExitStack, bus: Bus, pool: Any, command: Command, by: str
+        self, stack: AsyncExitStack, bus: Bus, pool: TenantPool, command: Command, by: str
     ) -> str:
         try:
             await bus.handle(command, Envelope(actor=by, command_id="asked"))
@@ -211,7 +213,7 @@ class HttpLevel(LogLevel):
     """The whole application; commands without a route go to the bus."""
 
     async def _ask(
-        self, stack: AsyncExitStack, bus: Bus, pool: Any, command: Command, by: str
+        self, stack: AsyncExitStack, bus: Bus, pool: TenantPool, command: Command, by: str
     ) -> str:
         spec = COMMANDS[type(command)]
         if spec.method is None:
@@ -233,6 +235,7 @@ class HttpLevel(LogLevel):
             one_time=OneTimeTokens(pool),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
+            security=SecurityLog(pool, bus.vault),
             blobs=DirectoryStore(self._folder),
             scratch=self._folder,
             clock=lambda: AT,

@@ -6,18 +6,25 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from commands.kernel import SYSTEM, Command
 from domain.kernel import Event, stream_of_event
-from domain.people import SessionStarted
+from domain.people import AccountDeactivated, SessionStarted
 from domain.tenancy import ROLES
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
 from tests.scenario import NEW, PEOPLE, Given, PureLevel
 from tests.strategies import structs
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": "i1"}
-COUNTED = {"passwords": 0, "requests": 0}
+IDS = {
+    "series_id": "s1",
+    "chapter_id": "c1",
+    "person_id": "ana",
+    "session_id": "i1",
+    "appeal_id": "ana-1",
+}
+COUNTED = {"passwords": 0, "requests": 0, "ban": 1, "end": histories.BAN_END}
 """What commands say came before them."""
 
 NAMED: dict[str, object] = {
@@ -27,7 +34,7 @@ NAMED: dict[str, object] = {
 }
 """What there is in every organisation."""
 
-KNOWN = {**IDS, **COUNTED, **NAMED}
+KNOWN: dict[str, object] = {**IDS, **COUNTED, **NAMED}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -40,6 +47,13 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.rejected),
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
+    (histories.banned(until=histories.BAN_END),),
+    (histories.banned(), histories.lodged),
+    (histories.banned(), histories.lodged, histories.appeal_rejected),
+    (histories.banned(by="aida"), replace(histories.lodged, banned_by="aida")),
+    (histories.address,),
+    (histories.appointed,),
+    (AccountDeactivated(person_id="ana", reason="Gone."),),
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),

@@ -4,9 +4,10 @@ import asyncio
 import re
 import traceback
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
+from html import escape
 from pathlib import Path
 from threading import Thread
 
@@ -62,6 +63,7 @@ SITE = "https://manga.example.org"
 LINK = f"{SITE}/confirm?token=a-token_of.the~tests&x=1"
 AIDA = "aida@example.org"
 WRONG = "another-password"
+ABOUT = {"reason": "Spam & <b>more</b> {name}.", "until": "noon", "answer": "Sorry."}
 NOBODY = 1
 """A port that nothing listens on."""
 
@@ -107,10 +109,13 @@ def send(
     language: str = "en",
     letter: str = "confirm_email",
     link: str = LINK,
+    about: Mapping[str, str] = ABOUT,
     key: str = "job-1",
 ) -> None:
     letters = Letters(settings, lambda: NOW)
-    sending = letters.send(to=to, name=name, language=language, letter=letter, link=link, key=key)
+    sending = letters.send(
+        to=to, name=name, language=language, letter=letter, link=link, about=about, key=key
+    )
     asyncio.run_coroutine_threadsafe(sending, event_loop()).result(60)
 
 
@@ -149,10 +154,10 @@ def test_every_letter_arrives_whole_in_every_language(server: MailServer, langua
         assert message["Subject"] == said.subject.format(site="manga.example.org")
         plain, html = (str(part.get_content()) for part in message.iter_parts())
         paragraphs = [words.greeting, *said.text, *said.after, words.footer]
-        filled = [one.format(name="Aida", site="manga.example.org") for one in paragraphs]
-        for paragraph in filled:
+        known = {**ABOUT, "name": "Aida", "site": "manga.example.org"}
+        for paragraph in [one.format_map(known) for one in paragraphs]:
             assert paragraph in " ".join(plain.split())
-            assert f"{paragraph}</p>" in html
+            assert f"{escape(paragraph)}</p>" in html
         assert (LINK in plain, said.button in html and "<a " in html) == (bool(link),) * 2
         direction = "rtl" if language == "ar" else "ltr"
         assert f'<html lang="{language}" dir="{direction}"' in html
@@ -348,7 +353,7 @@ def test_no_name_whatever_adds_to_the_headers(name: str, length: int):
     envelope = Envelope(id="1", sender=sender("a@example.org"), recipient=whom, date=NOW)
     words = wording("ar")
     said = words.letters["confirm_email"]
-    letter = content(said, words, language="ar", name=name, site="example.org", link=LINK)
+    letter = content(said, words, language="ar", name=name, site="example.org", link=LINK, about={})
     is_addressed(compose(envelope, letter), plain_name(name), whom.addr_spec)
 
 

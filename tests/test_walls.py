@@ -28,9 +28,21 @@ from tests.strategies import structs
 EVERYTHING = Viewer("ana", frozenset({"moderation.read", "audit.read"}))
 """Who may see all there is, of one tenant."""
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana"}
-NAMED = {"series": "s1", "chapter_id": "c1", "stream": "chapter-c1"}
+IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "appeal_id": "ana-1"}
+NAMED = {
+    "series": "s1",
+    "chapter_id": "c1",
+    "stream": "chapter-c1",
+    "person_id": "ana",
+    "appeal_id": "ana-1",
+}
 """What there is in tenant b; tenant a has nothing."""
+
+_INCIDENT: LiteralString = (
+    "INSERT INTO security.incidents"
+    " (tenant, at, kind, times, person_id, subject, address, user_agent, request_id)"
+    " VALUES ('b', now(), 'sign_in_failed', 1, 'ana', 'ana', '', '', '')"
+)
 
 Wall = str
 NEITHER_DOWN, CODE_DOWN, SECURITY_DOWN = "both walls", "security alone", "code alone"
@@ -47,6 +59,8 @@ def shared(postgres: Server) -> Iterator[Database]:
         replace(histories.role_defined, tenant_id="b"),
         histories.published,
         replace(histories.created(), series_id="s2", slug="hidden"),
+        histories.banned(),
+        histories.lodged,
     )
     append = Append(
         tenant="b",
@@ -59,6 +73,7 @@ def shared(postgres: Server) -> Iterator[Database]:
     with postgres.database() as database:
         with psycopg.connect(database.app, autocommit=True) as connection:
             connection.execute(APPEND, (encode_batch([append]),))
+            connection.execute(_INCIDENT)
             for model in MODELS.values():
                 fold_all(connection, model)
         yield database
@@ -104,6 +119,7 @@ async def answered(database: Database, query: Query, *, serving: str, asking: st
                 path="/",
                 preview=lambda chapter_id: chapter_id,
                 opened=bus.opened,
+                opened_texts=bus.vault.opened_texts,
             )
         )
 
