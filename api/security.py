@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, LiteralString
@@ -52,16 +52,21 @@ class Noted(Struct, frozen=True, kw_only=True):
     request_id: str = ""
 
 
+_Key = tuple[str, IncidentKind, datetime]
+"""What is counted together: a tenant's incidents of a kind in a minute."""
+
+
 class SecurityLog:
     """Writes refusals down in the background; a flood is counted, and none is lost in silence."""
 
-    def __init__(self, pool: TenantPool, vault: Vault) -> None:
+    def __init__(self, pool: TenantPool, vault: Vault, clock: Callable[[], datetime]) -> None:
         self._pool = pool
         self._vault = vault
+        self._clock = clock
         self._waiting: list[Noted] = []
         self._minute: datetime | None = None
         self._singly: Counter[tuple[str, IncidentKind]] = Counter()
-        self._counted: Counter[tuple[str, IncidentKind, datetime]] = Counter()
+        self._counted: Counter[_Key] = Counter()
         self._noted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -70,7 +75,7 @@ class SecurityLog:
 
     def note(self, noted: Noted) -> None:
         """Take an incident to be written, or count it where there are too many."""
-        minute = noted.at.replace(second=0, microsecond=0)
+        minute = _minute_of(noted.at)
         if minute != self._minute:
             self._minute = minute
             self._singly.clear()
@@ -86,15 +91,13 @@ class SecurityLog:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
-        self._minute = None
-        self._close_minutes()
+        self._close_minutes(self._counted.keys())
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
                 while self._waiting:
                     await self._write()
         except (*_PASSING, TimeoutError):
-            lost = sum(noted.times for noted in self._waiting)
-            logger.exception("%d incidents could not be written", lost)
+            logger.exception("%d incidents could not be written", _times(self._waiting))
 
     async def _run(self) -> None:
         while True:
@@ -102,17 +105,25 @@ class SecurityLog:
                 async with asyncio.timeout(PAUSE_SECONDS if self._counted else None):
                     await self._noted.wait()
             self._noted.clear()
-            self._close_minutes()
+            now = _minute_of(self._clock())
+            self._close_minutes(key for key in self._counted if key[2] < now)
             while self._waiting:
-                try:
-                    await self._write()
-                except _PASSING:
-                    logger.warning("incidents wait to be written", exc_info=True)
-                    await asyncio.sleep(PAUSE_SECONDS)
+                await self._try_to_write()
 
-    def _close_minutes(self) -> None:
-        """Put what was counted in minutes that are over among what waits."""
-        for key in [key for key in self._counted if key[2] != self._minute]:
+    async def _try_to_write(self) -> None:
+        try:
+            await self._write()
+        except _PASSING:
+            logger.warning("incidents wait to be written", exc_info=True)
+            await asyncio.sleep(PAUSE_SECONDS)
+        except Exception:  # what no waiting mends must not hold up what comes after it
+            lost = self._waiting[:BATCH]
+            del self._waiting[: len(lost)]
+            logger.exception("%d incidents could not be written", _times(lost))
+
+    def _close_minutes(self, keys: Iterable[_Key]) -> None:
+        """Put what was counted among what waits."""
+        for key in list(keys):
             tenant, kind, minute = key
             times = self._counted.pop(key)
             self._waiting.append(
@@ -145,6 +156,14 @@ class SecurityLog:
                 batch, people, subjects, zip(sealed, sealed, strict=True), strict=True
             )
         ]
+
+
+def _minute_of(moment: datetime) -> datetime:
+    return moment.replace(second=0, microsecond=0)
+
+
+def _times(incidents: Iterable[Noted]) -> int:
+    return sum(noted.times for noted in incidents)
 
 
 async def _nobody() -> None:

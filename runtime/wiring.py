@@ -90,7 +90,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
-        security = SecurityLog(pool, bus.vault)
+        security = SecurityLog(pool, bus.vault, clock)
         revocations = Revocations(settings.need("dsn"), settings.access_seconds)
         given = settings.limits()
         limits = RateLimits(given, settings.redis_url) if given else None

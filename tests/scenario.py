@@ -235,7 +235,7 @@ class HttpLevel(LogLevel):
             one_time=OneTimeTokens(pool),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
-            security=SecurityLog(pool, bus.vault),
+            security=SecurityLog(pool, bus.vault, lambda: AT),
             blobs=DirectoryStore(self._folder),
             scratch=self._folder,
             clock=lambda: AT,
