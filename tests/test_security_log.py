@@ -68,7 +68,7 @@ async def come_true(condition: Callable[[], bool]) -> None:
 
 
 def test_of_a_flood_the_first_are_written_and_the_rest_is_counted(database: Database) -> None:
-    async def flood(log: SecurityLog, _: TenantPool) -> None:
+    async def flood(log: SecurityLog, _pool: TenantPool) -> None:
         for _ in range(SINGLY + 50):
             log.note(noted())
         log.note(noted("permission_denied"))
@@ -85,7 +85,7 @@ def test_of_a_flood_the_first_are_written_and_the_rest_is_counted(database: Data
 def test_what_was_counted_is_written_once_its_minute_is_over(database: Database) -> None:
     now = MOMENT
 
-    async def flood(log: SecurityLog, _: TenantPool) -> None:
+    async def flood(log: SecurityLog, _pool: TenantPool) -> None:
         nonlocal now
         for _ in range(SINGLY + 1):
             log.note(noted())
@@ -99,7 +99,7 @@ def test_what_was_counted_is_written_once_its_minute_is_over(database: Database)
 def test_the_next_minute_begins_anew(database: Database) -> None:
     later = MOMENT + timedelta(minutes=1)
 
-    async def flood(log: SecurityLog, _: TenantPool) -> None:
+    async def flood(log: SecurityLog, _pool: TenantPool) -> None:
         for _ in range(SINGLY):
             log.note(noted())
         log.note(noted(at=later))
@@ -119,7 +119,7 @@ def allow(database: Database, word: str) -> None:
 def test_what_cannot_be_written_waits(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     allow(database, "FORBID")
 
-    async def wait(log: SecurityLog, _: TenantPool) -> None:
+    async def wait(log: SecurityLog, _pool: TenantPool) -> None:
         log.note(noted())
         await come_true(lambda: "incidents wait to be written" in caplog.text)
         await asyncio.to_thread(allow, database, "ALLOW")
@@ -131,7 +131,7 @@ def test_what_cannot_be_written_waits(database: Database, caplog: pytest.LogCapt
 def test_what_is_lost_is_said(database: Database, caplog: pytest.LogCaptureFixture) -> None:
     allow(database, "FORBID")
 
-    async def lose(log: SecurityLog, _: TenantPool) -> None:
+    async def lose(log: SecurityLog, _pool: TenantPool) -> None:
         for _ in range(SINGLY + 5):
             log.note(noted())
 
@@ -147,7 +147,7 @@ def test_what_never_can_be_written_holds_up_nothing(
     async def broken() -> str:
         raise LookupError("nobody knows")
 
-    async def go_on(log: SecurityLog, _: TenantPool) -> None:
+    async def go_on(log: SecurityLog, _pool: TenantPool) -> None:
         log.note(noted(find=broken))
         await come_true(lambda: "1 incidents could not be written" in caplog.text)
         log.note(noted())
@@ -182,7 +182,7 @@ def test_of_whom_was_forgotten_no_address_is_kept(database: Database) -> None:
     with psycopg.connect(database.app) as connection:
         connection.execute("INSERT INTO people.keys (subject) VALUES ('ana')")
 
-    async def note(log: SecurityLog, _: TenantPool) -> None:
+    async def note(log: SecurityLog, _pool: TenantPool) -> None:
         log.note(noted(find=ana))
 
     told(database, note)
