@@ -1,5 +1,7 @@
 """The rules of appeals against bans."""
 
+from datetime import timedelta
+
 import pytest
 from msgspec.structs import replace
 
@@ -8,7 +10,7 @@ from commands.kernel import SYSTEM, Command
 from domain.kernel import Event
 from domain.people import PersonUnbanned
 from tests.histories import accepted, appeal_rejected, banned, lodged
-from tests.scenario import GivenEvents
+from tests.scenario import AT, GivenEvents
 
 LODGE = LodgeAppeal(person_id="ana", ban=1, text="It was not me.")
 ACCEPT = AcceptAppeal(appeal_id="ana-1", note="Sorry.")
@@ -33,7 +35,11 @@ def test_another_ban_can_be_appealed_again(given: GivenEvents) -> None:
     )
 
 
-@pytest.mark.parametrize("history", [(), (banned(), LIFTED)], ids=["never", "lifted"])
+@pytest.mark.parametrize(
+    "history",
+    [(), (banned(), LIFTED), (banned(until=AT - timedelta(days=1)),)],
+    ids=["never", "lifted", "ended"],
+)
 def test_without_a_ban_there_is_nothing_to_appeal(
     given: GivenEvents, history: tuple[Event, ...]
 ) -> None:
