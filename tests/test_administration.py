@@ -8,7 +8,7 @@ import pytest
 from commands.bus import Envelope
 from commands.kernel import SYSTEM, Command
 from commands.people import BanPerson, CreateAccount, EndBan, UnbanPerson
-from commands.people.administration import AssignRoles, ResetPassword, ToggleActive
+from commands.people.administration import AssignRoles, SendPasswordReset, ToggleActive
 from domain.kernel import Event, Rejected
 from domain.people import (
     AccountActivated,
@@ -41,7 +41,7 @@ DEMOTE = AssignRoles(person_id="aida", roles=("reader",), reason=WHY)
 SWITCH_OFF = ToggleActive(person_id="aida", is_active=False, reason=WHY)
 BAN_CHIEF = BanPerson(person_id="aida", reason="spam")
 OFF = ToggleActive(person_id="ana", is_active=False, reason=WHY)
-RESET = ResetPassword(person_id="ana", reason=WHY)
+RESET = SendPasswordReset(person_id="ana", reason=WHY)
 
 
 def assigned(person: str, *roles: str, permissions: tuple[str, ...] = ()) -> RolesAssigned:
@@ -88,7 +88,7 @@ def test_roles_and_permissions_are_those_there_are(
         AssignRoles(person_id="meder", roles=("reader",), reason=WHY),
         AssignRoles(person_id="nur", roles=("reader",), permissions=("people.ban",), reason=WHY),
         ToggleActive(person_id="meder", is_active=False, reason=WHY),
-        ResetPassword(person_id="aida", reason=WHY),
+        SendPasswordReset(person_id="aida", reason=WHY),
     ],
     ids=["granted", "to oneself", "taken", "beside roles", "switched off", "signed out"],
 )
@@ -152,7 +152,7 @@ def test_switching_off_twice_is_harmless(given: GivenEvents) -> None:
     given(AccountDeactivated(person_id="ana")).when(OFF, by="aida").then_nothing()
 
 
-@pytest.mark.parametrize("command", [SWITCH_OFF, ResetPassword(person_id="aida", reason=WHY)])
+@pytest.mark.parametrize("command", [SWITCH_OFF, SendPasswordReset(person_id="aida", reason=WHY)])
 def test_nobody_does_to_themselves_what_makes_no_sense(
     given: GivenEvents, command: Command
 ) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from api.app import build_app
 from runtime.registry import COMMANDS
-from tests.site import Site
+from tests.site import PASSWORD, Site
 
 schemathesis: Any = import_module("schemathesis")
 general: Any = import_module("schemathesis.checks")
@@ -50,7 +50,20 @@ def known(site: Site) -> dict[str, list[str]]:
         "person_id": [site.newcomer("reader").id],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
+        "appeal_id": [appeal(site)],
+        "role": ["guest"],
     }
+
+
+def appeal(site: Site) -> str:
+    """The id of an appeal that waits for a decision."""
+    person = site.newcomer("reader")
+    site.ask("administrator", "POST", f"/people/{person.id}/ban", reason="Spam.")
+    credentials = {"username": person.username, "password": PASSWORD}
+    refused = site.anonymous.post("/auth/login", json=credentials).json()
+    token = refused["error"]["details"]["appeal_token"]
+    site.ask("anonymous", "POST", "/appeals", token=token, text="It was not me.")
+    return f"{person.id}-1"
 
 
 def test_every_command_with_a_route_is_in_the_document() -> None:

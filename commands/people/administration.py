@@ -76,7 +76,7 @@ class ToggleActive(Command):
 @command(
     post="/admin/users/{person_id}/reset-password", needs="people.administer", person_id=Person
 )
-class ResetPassword(Command):
+class SendPasswordReset(Command):
     """Sign a person out everywhere, and send them a letter to choose a new password by."""
 
     request_id: NewId = ""
