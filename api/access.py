@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from api.apitokens import ListedToken
 from api.commands import NO_CONTENT, SIGNED_IN, errors
+from api.documents import documenting
 from api.errors import Refusal
 from api.identity import identity_of, viewer_of
 from api.requests import ApiRequest
@@ -63,6 +64,7 @@ class OwnTokens(Struct, frozen=True):
     status_code=201,
     opt={"body": NewToken},
     operation_id="createToken",
+    operation_class=documenting(),
     summary="Make a token by which a program may do some of what one may do.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
@@ -98,6 +100,7 @@ async def create_token(request: ApiRequest, data: JSONBody[NewToken]) -> GivenTo
 @get(
     TOKENS,
     operation_id="listOwnTokens",
+    operation_class=documenting(),
     summary="List one's own tokens, and when each was used last.",
     tags=["people"],
     responses=errors(400, 401, 403, 503),
@@ -127,6 +130,7 @@ async def _described(site: Site, listed: ListedToken, tenant: str) -> OwnToken:
     f"{TOKENS}/{{token_id:str}}",
     status_code=204,
     operation_id="revokeToken",
+    operation_class=documenting(),
     summary="Revoke a token, at once.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 404, 503),

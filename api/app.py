@@ -24,6 +24,7 @@ from litestar.typing import FieldDefinition
 from api import (
     access,
     accounts,
+    appeals,
     catalogue,
     errors,
     factors,
@@ -41,6 +42,7 @@ from api.metrics import Timed, count
 from api.middleware import WORTH_PACKING, CachedAnswers, HurriedBodies, ReadBodies, name_request
 from api.proxies import behind_proxies
 from api.queries import query_routes
+from api.refusals import note_refusal
 from api.requests import ApiRequest
 from api.site import Site
 from api.tenants import TenantNamed
@@ -93,6 +95,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *google.HANDLERS,
             *factors.HANDLERS,
             *access.HANDLERS,
+            *appeals.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",
@@ -110,6 +113,7 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             CachedAnswers(),
             HurriedBodies(doors.slow_seconds),
         ],
+        after_exception=[note_refusal],
         before_send=[count, name_request, name_methods, settle, protect],
         cors_config=doors.cors(),
         compression_config=CompressionConfig(

@@ -164,7 +164,7 @@ def _handler(spec: CommandSpec, body: type[Struct] | None) -> Callable[..., Any]
         command = spec.cls(**given, **path)
         refuse_empty_patch(spec, command)
         outcome = await site_of(request).bus.handle(command, envelope_of(request))
-        return accepted(outcome, spec.status, API + spec.path)
+        return accepted(outcome, spec.status, API + spec.path if spec.status == 201 else "")
 
     describe(
         handle,

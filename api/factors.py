@@ -8,6 +8,7 @@ from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
 from api.commands import NO_CONTENT, SIGNED_IN, errors
+from api.documents import documenting
 from api.errors import AnyRequest, Refusal
 from api.guards import attempt, withdraw_attempts
 from api.identity import identity_of, viewer_of
@@ -19,7 +20,7 @@ from api.tokens import Identity
 from api.totp import uri_of
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM, Command
-from commands.people import (
+from commands.people.secondfactors import (
     AddSecondFactor,
     RemoveSecondFactor,
     RenewRecoveryCodes,
@@ -76,6 +77,7 @@ class SecondFactor(Struct, frozen=True):
 @get(
     SECOND_FACTOR,
     operation_id="getSecondFactor",
+    operation_class=documenting(),
     summary="Say whether one's sign-ins ask for a second factor.",
     tags=["people"],
     responses=errors(400, 401, 403, 503),
@@ -94,6 +96,7 @@ async def get_second_factor(request: ApiRequest) -> SecondFactor:
     status_code=200,
     opt={"body": CurrentPassword},
     operation_id="beginSecondFactor",
+    operation_class=documenting(),
     summary="Get the secret for an authenticator app; nothing changes before it is confirmed.",
     tags=["people"],
     responses=errors(400, 401, 403, 413, 415, 422, 503),
@@ -113,6 +116,7 @@ async def begin_second_factor(request: ApiRequest, data: JSONBody[CurrentPasswor
     status_code=200,
     opt={"body": FirstCode},
     operation_id="confirmSecondFactor",
+    operation_class=documenting(),
     summary="Switch the second factor on by the app's first code, for ten recovery codes.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),
@@ -143,6 +147,7 @@ async def confirm_second_factor(request: ApiRequest, data: JSONBody[FirstCode]) 
     status_code=204,
     opt={"body": PasswordAndCode},
     operation_id="removeSecondFactor",
+    operation_class=documenting(),
     summary="Switch the second factor off.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 409, 413, 415, 422, 503),
@@ -164,6 +169,7 @@ async def remove_second_factor(request: ApiRequest, data: JSONBody[PasswordAndCo
     status_code=200,
     opt={"body": CurrentPassword},
     operation_id="renewRecoveryCodes",
+    operation_class=documenting(),
     summary="Get other recovery codes; those of before are void.",
     tags=["people"],
     responses=errors(400, 401, 403, 409, 413, 415, 422, 503),

@@ -252,6 +252,7 @@ async def _signed_in(
 @get(
     f"{API}/auth/identities",
     operation_id="listOwnIdentities",
+    operation_class=documenting(),
     summary="List the accounts elsewhere by which one signs in.",
     tags=["people"],
     responses=errors(400, 401, 403, 503),
@@ -269,6 +270,7 @@ async def list_identities(request: ApiRequest) -> OwnIdentities:
     f"{API}/auth/identities/{{identity_id:str}}",
     status_code=204,
     operation_id="unlinkOwnIdentity",
+    operation_class=documenting(),
     summary="Sign in by an account elsewhere no more; everywhere else one is signed out.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 404, 409, 422, 503),

@@ -22,7 +22,10 @@ from api.site import Site
 from api.tenants import named_tenant
 from projections.kernel import API
 
-SIGN_IN = f"{API}/auth/login"
+LOGIN = f"{API}/auth/login"
+
+ACCOUNT = "account"
+"""Where a request's state has the name that somebody signs in under."""
 
 EXPOSED = [
     "ETag",
@@ -131,8 +134,9 @@ def _asking(scope: Scope) -> str:
 
 async def hold_back(request: ApiRequest) -> None:
     """Before somebody signs in: let whoever failed too often wait."""
-    if request.scope["path_template"] == SIGN_IN:
-        await attempt(request, (await request.json()).username)
+    if request.scope["path_template"] == LOGIN:
+        username = request.scope["state"][ACCOUNT] = (await request.json()).username
+        await attempt(request, username)
 
 
 async def attempt(request: AnyRequest, account: str) -> None:

@@ -1,4 +1,4 @@
-"""What letters open: tokens that are good once, and not for long."""
+"""What letters open, and the banned appeal by: tokens that are good once, and not for long."""
 
 import hashlib
 import secrets
@@ -9,9 +9,13 @@ from psycopg_pool import AsyncConnectionPool
 
 TOKEN_BYTES = 32
 
-Purpose = Literal["confirm_email", "password_reset"]
+Purpose = Literal["appeal", "confirm_email", "password_reset"]
 
-LASTS_SECONDS: dict[Purpose, int] = {"confirm_email": 3 * 86_400, "password_reset": 3_600}
+LASTS_SECONDS: dict[Purpose, int] = {
+    "appeal": 86_400,
+    "confirm_email": 3 * 86_400,
+    "password_reset": 3_600,
+}
 
 _USE: LiteralString = (
     "UPDATE people.one_time_tokens SET used_at = clock_timestamp()"

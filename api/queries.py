@@ -128,6 +128,7 @@ async def _ask(request: AnyRequest, query: Query, viewer: Viewer) -> bytes:
                 path=request.scope["path"],
                 preview=lambda chapter_id: site.tokens.preview(chapter_id, site.clock()),
                 opened=site.bus.opened,
+                opened_texts=site.bus.vault.opened_texts,
             )
         )
 

@@ -12,16 +12,18 @@ from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.documents import documenting
 from api.errors import AnyRequest, Refusal
 from api.factors import Code, shown_second_factor
+from api.guards import LOGIN
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.requests import ApiRequest
 from api.sessions import ListedSession, Session, SessionOver, TokenReused
 from api.site import Site, site_of
 from api.tenants import settle_tenant, tenant_of
 from commands.bus import NOTHING_APPENDED, Envelope
-from commands.kernel import SYSTEM, check_standing
+from commands.kernel import SYSTEM, Banned, check_standing
 from commands.people import EndSession, StartSession
+from domain.appeals import Appeal, appeal_of
 from domain.kernel import Rejected
-from domain.people import EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
+from domain.people import Ban, EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
 from domain.people import Session as SessionState
 from projections.kernel import API
 
@@ -83,7 +85,7 @@ class OwnSessions(Struct, frozen=True):
 
 
 @post(
-    f"{API}/auth/login",
+    LOGIN,
     status_code=200,
     opt={"body": Credentials, **WITHOUT_SESSION},
     operation_id="login",
@@ -99,7 +101,10 @@ async def login(
     person_id, passwords = await _authenticate(request, data)
     factor = await shown_second_factor(request, person_id, data.code)
     kind: SessionKind = "cookie" if data.session else "token"
-    session, secret = await start_session(request, person_id, passwords, kind, factor=factor)
+    try:
+        session, secret = await start_session(request, person_id, passwords, kind, factor=factor)
+    except Banned as banned:
+        raise await _appealable(site, tenant_of(request), person_id, banned.ban) from banned
     if not data.session:
         return Response(token_pair(site, session, secret))
     seconds = site.sessions.lifetimes.absolute
@@ -115,6 +120,16 @@ async def _authenticate(request: AnyRequest, given: Credentials) -> tuple[str, i
     if not await site.passwords.matches(person_id, given.password) or person_id is None:
         raise Refusal(401, "invalid_credentials")
     return person_id, person.passwords
+
+
+async def _appealable(site: Site, tenant: str, person_id: str, ban: Ban) -> Refusal:
+    """The answer to a banned person whose password was right, by which they can appeal once."""
+    details = {"reason": ban.reason, "until": ban.until}
+    person = await site.bus.person(person_id, tenant)
+    appeal = await site.bus.state(Appeal, appeal_of(person_id, person.bans), tenant)
+    if appeal is None:
+        details["appeal_token"] = await site.one_time.make("appeal", person_id, tenant)
+    return Refusal(403, "banned", details=details)
 
 
 async def named(site: Site, name: str, tenant: str) -> str | None:

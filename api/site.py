@@ -17,6 +17,7 @@ from api.openid import OpenIdProvider
 from api.passwords import Passwords
 from api.positions import Positions
 from api.secondfactors import SecondFactors
+from api.security import SecurityLog
 from api.sessions import Sessions
 from api.shared import SharedAnswers
 from api.tenancy import Tenants
@@ -50,6 +51,7 @@ class Site(Struct, frozen=True, kw_only=True):
     domain: str = ""
     registration: Registration = "closed"
     passwords: Passwords
+    security: SecurityLog
     blobs: BlobStore
     pictures: Pictures
     scratch: Path

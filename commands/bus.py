@@ -206,6 +206,11 @@ class Bus:
         """Events from the log with their personal texts readable."""
         return await self._vault.opened(history)
 
+    @property
+    def vault(self) -> Vault:
+        """What seals personal texts, also those beside the log."""
+        return self._vault
+
     async def _decide(
         self, spec: CommandSpec, command: Command, envelope: Envelope, *, fresh: bool
     ) -> "_Decision":

@@ -65,6 +65,10 @@ class Command(Struct, metaclass=CommandMeta):
 class Job(Struct, metaclass=CommandMeta):
     """A side effect to be run by a worker, at least once, after the policy that asked for it."""
 
+    def due(self) -> datetime | None:
+        """The moment before which it is not run; None for at once."""
+        return None
+
 
 class Origin(Struct, frozen=True):
     """What a command or a job follows from: a place in a policy's answer to an event."""
@@ -255,7 +259,7 @@ def key_of(
 ) -> str:
     """The id that a read refers to: who asks and where, the command's, or a state's read before.
 
-    Raises NotFound where that state is of a stream that is absent.
+    Raises NotFound where that state's stream is absent.
     """
     if name in ("actor", "tenant"):
         return actor if name == "actor" else tenant_id
@@ -264,6 +268,8 @@ def key_of(
         return value
     for loaded in read.values():
         value = getattr(loaded.state, name, None)
+        if isinstance(value, str) and not value and loaded.version == 0:
+            raise NotFound(category(type(loaded.state)))
         if isinstance(value, str):
             if loaded.version == 0:
                 raise NotFound(category(type(loaded.state)))

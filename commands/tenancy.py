@@ -13,6 +13,7 @@ from domain.tenancy import (
     MAIN,
     PERMISSIONS,
     AdministratorAppointed,
+    AdministratorDismissed,
     Colour,
     MemberJoined,
     Members,
@@ -143,3 +144,13 @@ def joined(
     yield MemberJoined(tenant_id=ctx.tenant_id, person_id=person_id)
     if ADMINISTRATOR in roles:
         yield AdministratorAppointed(tenant_id=ctx.tenant_id, person_id=person_id)
+
+
+def administered(person_id: str, members: Members, ctx: Context, *, able: bool) -> Iterator[Event]:
+    """What follows for an organisation from whether somebody is able to administer it."""
+    known = person_id in members.administrators
+    if able and not known:
+        yield AdministratorAppointed(tenant_id=ctx.tenant_id, person_id=person_id)
+    if known and not able:
+        require(len(members.administrators) > 1, "last_administrator")
+        yield AdministratorDismissed(tenant_id=ctx.tenant_id, person_id=person_id)

@@ -22,7 +22,13 @@ from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from domain.kernel import HOMES, Event, Recorded, State, event_name, stream_of
-from domain.personal import LOAD_KEYS, MasterKeyWrong, personal_fields, subjects_of
+from domain.personal import (
+    LOAD_KEYS,
+    MasterKeyWrong,
+    PersonalText,
+    personal_fields,
+    subjects_of,
+)
 
 SEALED = "~"
 """How a sealed text begins."""
@@ -112,6 +118,30 @@ class Vault(KeyRing):
         if subjects := self.unknown(recorded.event for recorded in history):
             await self._load(subjects, make=False)
         return [replace(recorded, event=self.open(recorded.event)) for recorded in history]
+
+    async def sealed_texts(self, texts: Sequence[PersonalText]) -> list[str]:
+        """Texts as they are stored beside the log; empty where whom they are about was forgotten.
+
+        Keys are made where there were none.
+        """
+        await self._load_missing(texts, make=True)
+        keyed = [(one, self._keys.get(one.subject)) for one in texts]
+        return [
+            _encrypt(one.text, f"{one.place} {one.subject}", key) if key and one.text else ""
+            for one, key in keyed
+        ]
+
+    async def opened_texts(self, texts: Sequence[PersonalText]) -> list[str]:
+        """Such texts readable, or empty where their keys are no more."""
+        await self._load_missing(texts, make=False)
+        return [
+            _decrypt(one.text, f"{one.place} {one.subject}", self._keys.get(one.subject))
+            for one in texts
+        ]
+
+    async def _load_missing(self, texts: Sequence[PersonalText], *, make: bool) -> None:
+        if subjects := {one.subject for one in texts} - self._keys.keys():
+            await self._load(sorted(subjects), make=make)
 
     def stream_of(self, state: type[State], key: str) -> str:
         """A stream's name, with the key as a digest where it must not be read."""

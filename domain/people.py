@@ -45,17 +45,17 @@ class RolesAssigned(Event):
     person_id: str
     roles: tuple[str, ...]
     permissions: tuple[str, ...] = ()
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class AccountDeactivated(Event):
     person_id: str
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class AccountActivated(Event):
     person_id: str
-    reason: str = ""
+    reason: AboutPerson = ""
 
 
 class EmailAdded(Event):
@@ -94,6 +94,7 @@ class PersonBanned(Event):
     person_id: str
     reason: AboutPerson
     until: datetime | None = None
+    banned_by: str = ""
 
 
 class PersonUnbanned(Event):
@@ -137,7 +138,15 @@ class IdentityReleased(Event):
 
 
 SessionKind = Literal["cookie", "token"]
-EndReason = Literal["signed_out", "revoked", "token_reused", "password_changed", "password_reset"]
+EndReason = Literal[
+    "signed_out",
+    "revoked",
+    "token_reused",
+    "password_changed",
+    "password_reset",
+    "reset_requested",
+    "account_deactivated",
+]
 
 
 class SessionStarted(Event):
@@ -163,7 +172,12 @@ class PasswordChanged(Event):
 
 
 class PasswordResetRequested(Event):
+    """Somebody asked for a letter: whoever has the address, or an administrator with a reason."""
+
     person_id: str
+    request_id: str = ""
+    requested_by: str = ""
+    reason: AboutPerson = ""
 
 
 class PasswordReset(Event):
@@ -202,6 +216,7 @@ class Ban(Struct, frozen=True):
 
     reason: str
     until: datetime | None
+    by: str = ""
 
 
 class Identity(Struct, frozen=True):
@@ -253,6 +268,8 @@ class Person(State):
     """The digest of the picture; empty where there is none, or the person was forgotten."""
     avatar_id: str = ""
     ban: Ban | None = None
+    bans: int = 0
+    """How often they were banned, by which one ban is told from another."""
     passwords: int = 0
     """How often the password was replaced, by which a sign-in with an old one is told."""
     reset_requests: int = 0
@@ -263,6 +280,8 @@ class Person(State):
     renewals: int = 0
     """How often the recovery codes were replaced."""
     used_codes: frozenset[str] = frozenset()
+    reset_request: str = ""
+    """The last one that an administrator made."""
 
     def evolve(self, event: Event) -> Self:
         match event:
@@ -287,13 +306,15 @@ class Person(State):
             case AvatarChanged():
                 return replace(self, avatar=event.sha256, avatar_id=event.picture_id)
             case PersonBanned():
-                return replace(self, ban=Ban(reason=event.reason, until=event.until))
+                ban = Ban(reason=event.reason, until=event.until, by=event.banned_by)
+                return replace(self, ban=ban, bans=self.bans + 1)
             case PersonUnbanned():
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
                 return replace(self, passwords=self.passwords + 1, has_password=True)
             case PasswordResetRequested():
-                return replace(self, reset_requests=self.reset_requests + 1)
+                request = event.request_id or self.reset_request
+                return replace(self, reset_requests=self.reset_requests + 1, reset_request=request)
             case IdentityLinked():
                 linked = Identity(event.identity_id, event.issuer, event.subject, event.email)
                 return replace(self, identities=(*self.identities, linked))

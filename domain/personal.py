@@ -19,6 +19,14 @@ LOAD_KEYS: LiteralString = "SELECT subject, wrapped FROM people.keys WHERE subje
 """Gives the rows that `Opener.learn` takes."""
 
 
+class PersonalText(Struct, frozen=True):
+    """A text about somebody that is kept beside the log, and the place that it is bound to."""
+
+    subject: str
+    place: str
+    text: str
+
+
 class MasterKeyWrong(Exception):
     """A person's key was wrapped by a master key that this process does not have."""
 

@@ -9,6 +9,7 @@ from psycopg import sql
 from domain.kernel import EVENTS, STATES, encode, recorded
 from domain.personal import personal_fields
 from projections.kernel import Asked, Missing, NoSuchValue, Query, query
+from projections.people import usernames
 
 Position = Annotated[int, Meta(ge=0, le=2**62)]
 Limit = Annotated[int, Meta(ge=1, le=1_000, description="Events an answer, at most 1,000")]
@@ -22,7 +23,10 @@ Moment = Annotated[datetime, Meta(tz=True)]
 
 
 class AuditEvent(Struct, frozen=True, kw_only=True):
-    """An event with who, when and why; `command` is what was asked."""
+    """An event with who, when and why; `command` is what was asked.
+
+    `actor_name` is the actor's user name of today, null for `system`.
+    """
 
     position: int
     stream: str
@@ -30,6 +34,7 @@ class AuditEvent(Struct, frozen=True, kw_only=True):
     type: str
     tenant: str
     actor: str
+    actor_name: str | None
     command: str
     command_id: str
     correlation_id: str
@@ -100,6 +105,7 @@ async def _read(
     personal = [row for row in rows if row[4] in EVENTS and personal_fields(EVENTS[row[4]])]
     opened = await asked.opened([recorded(row[:11]) for row in personal])
     readable = {event.position: encode(event.event) for event in opened}
+    names = await usernames(asked.connection, asked.tenant, {row[5] for row in rows})
     return [
         AuditEvent(
             position=row[0],
@@ -108,6 +114,7 @@ async def _read(
             version=row[3],
             type=row[4],
             actor=row[5],
+            actor_name=names.get(row[5]),
             command_id=row[6],
             correlation_id=row[7],
             causation_id=row[8],

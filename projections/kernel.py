@@ -19,6 +19,7 @@ from msgspec.structs import fields as struct_fields
 from psycopg import AsyncConnection, AsyncCursor, sql
 
 from domain.kernel import Event, Recorded, RegistryError
+from domain.personal import PersonalText
 
 API = "/api/v1"
 """Where every address begins."""
@@ -172,7 +173,8 @@ class Viewer(Struct, frozen=True):
 class Asked(Struct, frozen=True, kw_only=True):
     """What a query is answered with.
 
-    `preview` signs a chapter's id so that its images open; `opened` makes personal texts readable.
+    `preview` signs a chapter's id so that its images open; `opened` makes personal texts readable,
+    and `opened_texts` those that are kept beside the log.
     """
 
     connection: AsyncConnection[Any]
@@ -181,6 +183,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     path: str
     preview: Callable[[str], str]
     opened: Callable[[list[Recorded]], Awaitable[list[Recorded]]]
+    opened_texts: Callable[[Sequence[PersonalText]], Awaitable[list[str]]]
 
 
 class Missing(Exception):
@@ -268,7 +271,7 @@ class ListQuery(Query):
         return {
             name: value
             for name, value in given.items()
-            if name not in plain and value not in ("", ())
+            if name not in plain and value not in ("", (), None)
         }
 
     def answer_page(self, asked: Asked, count: int, results: Iterable[bytes]) -> bytes:

@@ -8,14 +8,20 @@ from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
     "commands.access",
+    "commands.appeals",
     "commands.catalogue",
     "commands.identities",
     "commands.people",
     "commands.pictures",
+    "commands.people.administration",
+    "commands.people.secondfactors",
     "commands.tenancy",
+    "projections.appeals",
     "projections.audit",
     "projections.catalogue",
     "projections.moderation",
+    "projections.people",
+    "projections.security",
     "projections.tenancy",
 )
 for context in CONTEXTS:

@@ -21,6 +21,7 @@ from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
 from api.secondfactors import SecondFactors
+from api.security import SecurityLog
 from api.sessions import Lifetimes, Sessions
 from api.shared import SharedAnswers
 from api.site import Site
@@ -79,6 +80,15 @@ def open_google(settings: Settings) -> OpenIdProvider | None:
     )
 
 
+def lifetimes_of(settings: Settings) -> Lifetimes:
+    """For how long sessions last."""
+    return Lifetimes(
+        idle=settings.session_idle_seconds,
+        absolute=settings.session_seconds,
+        access=settings.access_seconds,
+    )
+
+
 @contextlib.asynccontextmanager
 async def open_pool(settings: Settings) -> AsyncGenerator[TenantPool]:
     """Connections for reading, opened as they are needed."""
@@ -132,17 +142,14 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         positions = Positions(settings.need("dsn"))
         passwords = Passwords(pool)
         shared = SharedAnswers(settings.redis_url) if settings.redis_url else None
-        lifetimes = Lifetimes(
-            idle=settings.session_idle_seconds,
-            absolute=settings.session_seconds,
-            access=settings.access_seconds,
-        )
+        security = SecurityLog(pool, bus.vault, clock)
         revocations = Revocations(settings.need("dsn"), settings.access_seconds)
         given = settings.limits()
         limits = RateLimits(given, settings.redis_url) if given else None
         google = open_google(settings)
         positions.start()
         revocations.start()
+        security.start()
         try:
             yield Site(
                 bus=bus,
@@ -154,7 +161,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 shared=shared,
                 limits=limits,
                 tokens=Tokens(settings.need("secret")),
-                sessions=Sessions(pool, revocations, lifetimes),
+                sessions=Sessions(pool, revocations, lifetimes_of(settings)),
                 cookies=BrowserCookies(secure=not settings.is_plain),
                 one_time=OneTimeTokens(pool),
                 google=google,
@@ -165,6 +172,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
                 passwords=passwords,
                 blobs=store,
                 pictures=pictures,
+                security=security,
                 scratch=settings.scratch(),
                 clock=clock,
                 new_id=new_id,
@@ -172,6 +180,7 @@ async def open_site(settings: Settings) -> AsyncGenerator[Site]:
         finally:
             await positions.stop()
             await revocations.stop()
+            await security.stop()
             passwords.close()
             if shared is not None:
                 await shared.close()

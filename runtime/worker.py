@@ -20,12 +20,15 @@ from psycopg_pool import ConnectionPool
 
 from api.apitokens import sweep_api_tokens
 from api.onetime import OneTimeTokens, sweep_tokens
+from api.revocations import Revocations
 from api.secondfactors import sweep_factors
-from api.sessions import sweep_sessions
+from api.security import sweep_incidents
+from api.sessions import Sessions, sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import EVERY_TENANT, TenantPool
 from commands.kernel import Job, Origin
-from commands.people import SendLetter
+from commands.people import LiftBan, SendLetter
+from commands.people.administration import EndSessions
 from commands.pictures import SettlePicture
 from commands.tenancy import DiscardTenant
 from ingest.blobs import BlobStoreUnavailable
@@ -41,8 +44,9 @@ from runtime.post import Post
 from runtime.reactions import DeferJobs, Deferred, Reactions
 from runtime.registry import JOBS, POLICIES
 from runtime.settings import Settings
+from runtime.standing import Standing
 from runtime.tenants import tenant_ids
-from runtime.wiring import clock, open_bus, open_pool, open_store
+from runtime.wiring import clock, lifetimes_of, open_bus, open_pool, open_store
 
 CONCURRENCY = 2
 """Jobs run at the same time, so that one inflates while the other's pages are being stored."""
@@ -91,7 +95,11 @@ async def run_worker(settings: Settings) -> None:
         ingest = ChapterIngest(bus, store, references, decoders, settings.scratch())
         pictures = Pictures(bus, references, decoders, settings.scratch())
         post = Post(bus, OneTimeTokens(pool), Letters(settings, clock))
-        _register(app, ingest, pictures, post, Disposal(connections, store, references))
+        # Whoever asks for a session learns of its end from the database, not from here.
+        revocations = Revocations(settings.need("dsn"), settings.access_seconds)
+        standing = Standing(bus, Sessions(pool, revocations, lifetimes_of(settings)))
+        disposal = Disposal(connections, store, references)
+        _register(app, ingest, pictures, post, disposal, standing)
         await stack.enter_async_context(app.open_async())
         reactions = Reactions(dsn, bus, list(POLICIES.values()), deferral(app))
         async with asyncio.TaskGroup() as tasks:
@@ -103,7 +111,12 @@ async def run_worker(settings: Settings) -> None:
 
 
 def _register(
-    app: App, ingest: ChapterIngest, pictures: Pictures, post: Post, disposal: Disposal
+    app: App,
+    ingest: ChapterIngest,
+    pictures: Pictures,
+    post: Post,
+    disposal: Disposal,
+    standing: Standing,
 ) -> None:
     """Bind each kind of job to what carries it out."""
     handlers: dict[type[Job], Handler] = {
@@ -113,6 +126,8 @@ def _register(
         SendLetter: post.send,
         DiscardTenant: disposal.discard,
         SettlePicture: pictures.settle,
+        LiftBan: standing.lift,
+        EndSessions: standing.end_sessions,
     }
     for name, kind in JOBS.items():
         app.task(name=name, retry=RETRY)(_task(kind, handlers[kind]))
@@ -131,7 +146,8 @@ def deferral(app: App) -> DeferJobs:
 
     async def defer(connection: AsyncConnection[Any], jobs: list[Deferred]) -> None:
         for job, origin in jobs:
-            task = app.configure_task(names[type(job)], connection=connection)
+            name = names[type(job)]
+            task = app.configure_task(name, connection=connection, schedule_at=job.due())
             await task.defer_async(job=to_builtins(job), origin=to_builtins(origin))
 
     return defer
@@ -194,6 +210,7 @@ async def _sweep_rows(pool: TenantPool) -> None:
         await sweep_api_tokens(pool)
         async with pool.of(EVERY_TENANT) as connection:
             await add_up(connection)
+        await sweep_incidents(pool)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

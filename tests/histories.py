@@ -1,5 +1,8 @@
 """What may have happened, for scenarios to begin with."""
 
+from datetime import UTC, datetime
+
+from domain.appeals import AppealAccepted, AppealLodged, AppealRejected
 from domain.catalogue import (
     ChapterApproved,
     ChapterDeleted,
@@ -23,7 +26,13 @@ from domain.people import (
     PersonBanned,
     identity_at,
 )
-from domain.tenancy import MAIN, LogoChanged, RoleDefined, TenantOpened
+from domain.tenancy import (
+    MAIN,
+    AdministratorAppointed,
+    LogoChanged,
+    RoleDefined,
+    TenantOpened,
+)
 
 ARCHIVE = "series/the-lamp/0/1/c1.zip"
 
@@ -103,8 +112,19 @@ identity_linked = (
 )
 
 
-def banned(person: str = "ana") -> PersonBanned:
-    return PersonBanned(person_id=person, reason="spam")
+def banned(person: str = "ana", by: str = "meder", until: datetime | None = None) -> PersonBanned:
+    return PersonBanned(person_id=person, reason="spam", until=until, banned_by=by)
+
+
+BAN_END = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+address = EmailAdded(person_id="ana", email="ana@example.org")
+appointed = AdministratorAppointed(tenant_id=MAIN, person_id="aida")
+lodged = AppealLodged(
+    appeal_id="ana-1", person_id="ana", ban=1, banned_by="meder", text="It was not me."
+)
+accepted = AppealAccepted(appeal_id="ana-1", person_id="ana", note="Sorry.")
+appeal_rejected = AppealRejected(appeal_id="ana-1", person_id="ana", reason="It was.")
 
 
 def pending(by: str = "ana") -> tuple[Event, ...]:

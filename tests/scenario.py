@@ -22,11 +22,13 @@ from api.passwords import Passwords
 from api.positions import Positions
 from api.revocations import Revocations
 from api.secondfactors import SecondFactors
+from api.security import SecurityLog
 from api.sessions import Lifetimes, Sessions
 from api.site import Site
 from api.tenancy import Tenants
 from api.tokens import Tokens
 from commands.bus import Bus, Envelope, written_as
+from commands.connections import TenantPool
 from commands.kernel import (
     SYSTEM,
     Command,
@@ -197,7 +199,7 @@ class LogLevel:
         return [recorded.event for recorded in new], code
 
     async def _ask(
-        self, stack: AsyncExitStack, bus: Bus, pool: Any, command: Command, by: str
+        self, stack: AsyncExitStack, bus: Bus, pool: TenantPool, command: Command, by: str
     ) -> str:
         try:
             await bus.handle(command, Envelope(actor=by, command_id="asked"))
@@ -213,7 +215,7 @@ class HttpLevel(LogLevel):
     """The whole application; commands without a route go to the bus."""
 
     async def _ask(
-        self, stack: AsyncExitStack, bus: Bus, pool: Any, command: Command, by: str
+        self, stack: AsyncExitStack, bus: Bus, pool: TenantPool, command: Command, by: str
     ) -> str:
         spec = COMMANDS[type(command)]
         if spec.method is None:
@@ -238,6 +240,7 @@ class HttpLevel(LogLevel):
             second_factors=SecondFactors(pool, MASTER_KEY, _counted("factor")),
             cookies=BrowserCookies(secure=True),
             passwords=passwords,
+            security=SecurityLog(pool, bus.vault, lambda: AT),
             blobs=DirectoryStore(self._folder),
             pictures=cast("Any", None),  # no picture is a plain command
             scratch=self._folder,

@@ -1,6 +1,7 @@
 """Sending letters to a mail server, as a worker does."""
 
 import asyncio
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from threading import Thread
@@ -32,6 +33,7 @@ NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 SITE = "https://manga.example.org"
 LINK = f"{SITE}/confirm?token=a-token_of.the~tests&x=1"
 AIDA = "aida@example.org"
+ABOUT = {"reason": "Spam & <b>more</b> {name}.", "until": "noon", "answer": "Sorry."}
 
 
 @cache
@@ -60,8 +62,11 @@ def send(
     language: str = "en",
     letter: str = "confirm_email",
     link: str = LINK,
+    about: Mapping[str, str] = ABOUT,
     key: str = "job-1",
 ) -> None:
     letters = Letters(settings, lambda: NOW)
-    sending = letters.send(to=to, name=name, language=language, letter=letter, link=link, key=key)
+    sending = letters.send(
+        to=to, name=name, language=language, letter=letter, link=link, about=about, key=key
+    )
     asyncio.run_coroutine_threadsafe(sending, event_loop()).result(60)

@@ -18,6 +18,7 @@ COLUMNS = {
     "type",
     "tenant",
     "actor",
+    "actor_name",
     "command",
     "command_id",
     "correlation_id",

@@ -1,7 +1,7 @@
 """How much of the log an auditor's question reads: what it answers, wherever that begins."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from msgspec import Struct, convert, json
 from psycopg import AsyncConnection, sql
 
 from commands.log import APPEND, Append, NewEvent, encode_batch
+from domain.personal import PersonalText
 from projections.audit import AuditEvents, AuditPage, AuditStream
 from projections.kernel import Asked, Query, Viewer
 from tests.database import Database, Server
@@ -109,6 +110,7 @@ async def _answered(history: History, query: Query) -> tuple[list[int], int, int
             path="/audit/events",
             preview=str,
             opened=_opened,
+            opened_texts=_opened_texts,
         )
         await query.answer(asked)  # a new connection reads the catalogue of the database as well
         connection.rows = connection.buffers = 0
@@ -118,6 +120,10 @@ async def _answered(history: History, query: Query) -> tuple[list[int], int, int
 
 async def _opened(recorded: list[Any]) -> list[Any]:
     return recorded
+
+
+async def _opened_texts(texts: Sequence[PersonalText]) -> list[str]:
+    return [one.text for one in texts]
 
 
 def reads_little(history: History, query: Query, positions: range) -> None:

@@ -7,11 +7,12 @@ from itertools import product
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from commands.kernel import SYSTEM, Command
 from domain.access import TokenCreated
 from domain.kernel import Event, stream_of_event
-from domain.people import SecondFactorAdded, SessionStarted
+from domain.people import AccountDeactivated, SecondFactorAdded, SessionStarted
 from domain.tenancy import ROLES
 from runtime.registry import COMMANDS, POLICIES
 from tests import histories
@@ -25,8 +26,15 @@ IDS = {
     "session_id": "i1",
     "factor_id": "f1",
     "api_token_id": "t1",
+    "appeal_id": "ana-1",
 }
-COUNTED = {"passwords": 0, "requests": 0, "renewals": 0}
+COUNTED: dict[str, object] = {
+    "passwords": 0,
+    "requests": 0,
+    "renewals": 0,
+    "ban": 1,
+    "end": histories.BAN_END,
+}
 """What commands say came before them."""
 
 NAMED: dict[str, object] = {
@@ -47,7 +55,7 @@ LINKED: dict[str, object] = {
 
 TIMELY = {"expires_at": AT + timedelta(days=30)}
 
-KNOWN = {**IDS, **COUNTED, **NAMED, **LINKED, **TIMELY}
+KNOWN: dict[str, object] = {**IDS, **COUNTED, **NAMED, **LINKED, **TIMELY}
 
 HISTORIES: Sequence[Sequence[Event]] = [
     (),
@@ -62,6 +70,13 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (histories.banned(),),
     (histories.email_confirmed,),
     histories.identity_linked,
+    (histories.banned(until=histories.BAN_END),),
+    (histories.banned(), histories.lodged),
+    (histories.banned(), histories.lodged, histories.appeal_rejected),
+    (histories.banned(by="aida"), replace(histories.lodged, banned_by="aida")),
+    (histories.address,),
+    (histories.appointed,),
+    (AccountDeactivated(person_id="ana", reason="Gone."),),
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),

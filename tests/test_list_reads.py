@@ -57,6 +57,7 @@ async def _listed(database: Database, query: ListSeries) -> tuple[int, int]:
             path="/series",
             preview=str,
             opened=lambda recorded: asyncio.sleep(0, recorded),
+            opened_texts=lambda texts: asyncio.sleep(0, [one.text for one in texts]),
         )
         answer = json.decode(await query.answer(asked))
         return answer["count"], connection.buffers

@@ -1,6 +1,7 @@
 """Letters: what arrives at a mail server, and what becomes of those that don't arrive."""
 
 import traceback
+from html import escape
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.mail import (
     silent,
     stripping,
 )
-from tests.sending import AIDA, LINK, NOBODY, NOW, send, settings_for
+from tests.sending import ABOUT, AIDA, LINK, NOBODY, NOW, send, settings_for
 
 OUTSIDE = ("src=", "url(", "@import", "<link", "<script", "<img", "<iframe")
 """What HTML would be loaded with from elsewhere."""
@@ -61,10 +62,10 @@ def test_every_letter_arrives_whole_in_every_language(server: MailServer, langua
         assert message["Subject"] == said.subject.format(site="manga.example.org")
         plain, html = (str(part.get_content()) for part in message.iter_parts())
         paragraphs = [words.greeting, *said.text, *said.after, words.footer]
-        filled = [one.format(name="Aida", site="manga.example.org") for one in paragraphs]
-        for paragraph in filled:
+        known = {**ABOUT, "name": "Aida", "site": "manga.example.org"}
+        for paragraph in [one.format_map(known) for one in paragraphs]:
             assert paragraph in " ".join(plain.split())
-            assert f"{paragraph}</p>" in html
+            assert f"{escape(paragraph)}</p>" in html
         assert (LINK in plain, said.button in html and "<a " in html) == (bool(link),) * 2
         direction = "rtl" if language == "ar" else "ltr"
         assert f'<html lang="{language}" dir="{direction}"' in html

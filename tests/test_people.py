@@ -65,9 +65,7 @@ def test_a_moderator_bans(given: GivenEvents) -> None:
 
 def test_a_ban_may_end(given: GivenEvents) -> None:
     until = BanPerson(person_id="ana", reason="spam", until=TOMORROW)
-    given().when(until, by="meder").then(
-        PersonBanned(person_id="ana", reason="spam", until=TOMORROW)
-    )
+    given().when(until, by="meder").then(banned("ana", until=TOMORROW))
 
 
 def test_a_ban_does_not_end_before_it_begins(given: GivenEvents) -> None:

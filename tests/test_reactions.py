@@ -64,7 +64,11 @@ def test_policies_act_once_when_the_worker_dies_between_commands_and_bookmark(pl
     ((_, command_id, banned),) = place.events(PersonBanned)
     assert command_id == f"policy:{BAN}:{refused_at}:0"
     assert banned.reason == f"hostile archive (overlapping_entries): {refused.chapter_id}"
-    assert [name for name, _, _ in place.jobs()] == [PROCESS, "catalogue.DiscardArchive"]
+    assert [name for name, _, _ in place.jobs()] == [
+        PROCESS,
+        "catalogue.DiscardArchive",
+        "people.SendLetter",
+    ]
 
 
 @pytest.mark.parametrize("queued", [False, True])

@@ -13,7 +13,7 @@ from api.app import build_app
 from api.documents import POSITION
 from api.pictures import KINDS
 from runtime.registry import COMMANDS
-from tests.site import Site
+from tests.site import PASSWORD, Site
 
 schemathesis: Any = import_module("schemathesis")
 general: Any = import_module("schemathesis.checks")
@@ -59,6 +59,8 @@ def known(site: Site) -> dict[str, list[str]]:
         "identity_id": ["none"],
         "token_id": [made_token(site)],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
+        "appeal_id": [appeal(site)],
+        "role": ["guest"],
     }
 
 
@@ -67,6 +69,17 @@ def made_token(site: Site) -> str:
     until = (datetime.now(UTC) + timedelta(days=1)).isoformat()
     said: dict[str, Any] = {"name": "CI", "scopes": [], "expires_at": until}
     return site.ask("uploader", "POST", "/auth/tokens", **said)["id"]
+
+
+def appeal(site: Site) -> str:
+    """The id of an appeal that waits for a decision."""
+    person = site.newcomer("reader")
+    site.ask("administrator", "POST", f"/people/{person.id}/ban", reason="Spam.")
+    credentials = {"username": person.username, "password": PASSWORD}
+    refused = site.anonymous.post("/auth/login", json=credentials).json()
+    token = refused["error"]["details"]["appeal_token"]
+    site.ask("anonymous", "POST", "/appeals", token=token, text="It was not me.")
+    return f"{person.id}-1"
 
 
 def test_every_command_with_a_route_is_in_the_document() -> None:

@@ -18,11 +18,11 @@ from api.limits import BOTH
 from api.secondfactors import sweep_factors
 from api.totp import step_of, uri_of
 from commands.kernel import SYSTEM
-from commands.people import (
+from commands.people import StartSession
+from commands.people.secondfactors import (
     AddSecondFactor,
     RemoveSecondFactor,
     RenewRecoveryCodes,
-    StartSession,
     UseRecoveryCode,
 )
 from domain.people import (

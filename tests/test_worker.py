@@ -1,6 +1,7 @@
 """The worker: what follows from an event follows once, whatever happens in between."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -19,8 +20,9 @@ from commands.catalogue import (
     RejectChapter,
 )
 from commands.kernel import Command, Origin
+from commands.people import BanPerson
 from domain.catalogue import ChapterProcessed, ChapterRefused
-from domain.people import PersonBanned
+from domain.people import PersonBanned, PersonUnbanned
 from domain.tenancy import MAIN
 from ingest import samples
 from ingest.blobs import BlobReader, BlobStore, BlobStoreUnavailable, ByteRange, DirectoryStore
@@ -311,3 +313,28 @@ def test_a_job_taken_up_again_after_its_chapter_was_approved_changes_nothing(
     examine(chapter)
     archives, pages = place.blobs()
     assert (archives, len(pages)) == (set(), 4)
+
+
+def test_a_ban_that_ended_while_no_worker_ran_is_lifted_by_the_next_one(place: Workshop):
+    end = datetime.now(UTC) + timedelta(seconds=1)
+    place.ask(BanPerson(person_id="ana", reason="spam", until=end))
+    place.react()
+    due = place.query(
+        "SELECT scheduled_at FROM jobs.procrastinate_jobs WHERE task_name = 'people.LiftBan'"
+    )
+    assert due == [(end,)]
+    until(lambda: datetime.now(UTC) > end)
+    assert place.events(PersonUnbanned) == []
+    with place.at_work():
+        until(place.all_is_done)
+    assert len(place.events(PersonUnbanned)) == 1
+
+
+def test_a_ban_that_was_made_longer_is_not_lifted_at_its_first_end(place: Workshop):
+    end = datetime.now(UTC) + timedelta(seconds=1)
+    place.ask(BanPerson(person_id="ana", reason="spam", until=end))
+    place.ask(BanPerson(person_id="ana", reason="spam"))
+    with place.at_work():
+        until(place.all_is_done)
+    assert datetime.now(UTC) > end
+    assert place.events(PersonUnbanned) == []

@@ -2,6 +2,7 @@
 
 import re
 import textwrap
+from collections.abc import Mapping
 from email import message_from_string
 from email.header import Header
 from email.headerregistry import Address
@@ -52,22 +53,30 @@ class Content(Struct, frozen=True):
 
 
 def content(
-    letter: Letter, wording: Wording, *, language: str, name: str, site: str, link: str
+    letter: Letter,
+    wording: Wording,
+    *,
+    language: str,
+    name: str,
+    site: str,
+    link: str,
+    about: Mapping[str, str],
 ) -> Content:
     """A letter to somebody of this name."""
+    known = {**about, "name": name, "site": site}
 
     def filled(*texts: str) -> list[str]:
-        return [text.format(name=name, site=site) for text in texts]
+        return [text.format_map(known) for text in texts]
 
     (subject, footer) = filled(letter.subject, wording.footer)
     return Content(
         language=language,
         subject=subject,
-        before=filled(wording.greeting, *letter.text),
+        before=list(filter(None, filled(wording.greeting, *letter.text))),
         button=letter.button,
         fallback=wording.fallback,
         link=link,
-        after=filled(*letter.after),
+        after=list(filter(None, filled(*letter.after))),
         footer=footer,
     )
 

@@ -9,7 +9,11 @@ FOLDER = Path(__file__).parent / "letters"
 
 
 class Letter(Struct, frozen=True, forbid_unknown_fields=True):
-    """One kind of letter; {name} and {site} stand for whom it is for and where it is from."""
+    """One kind of letter; {name} and {site} stand for whom it is for and where it is from.
+
+    Letters about a ban may say its {reason} and when it ends, {until}; those about an appeal the
+    {answer} to it.
+    """
 
     subject: str
     text: list[str]

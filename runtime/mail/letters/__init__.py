@@ -1,7 +1,7 @@
 """The letters that a site sends to people; what they say stands beside this, by language."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,6 +14,8 @@ from runtime.mail.smtp import SmtpTransport
 from runtime.mail.transport import Envelope, LetterUndeliverable, Transport
 from runtime.mail.wordings import wording
 from runtime.settings import SettingMissing, Settings, variable
+
+NOTHING: Mapping[str, str] = {}
 
 
 class LetterUnknown(Exception):
@@ -33,11 +35,20 @@ class Letters:
         self._clock = clock
 
     async def send(
-        self, *, to: str, name: str, language: str, letter: str, link: str = "", key: str
+        self,
+        *,
+        to: str,
+        name: str,
+        language: str,
+        letter: str,
+        link: str = "",
+        about: Mapping[str, str] = NOTHING,
+        key: str,
     ) -> None:
         """Send a letter; sent again under its key it is the same message.
 
-        `link` is an address of the site, or a path of it. Raises MailUnavailable,
+        `link` is an address of the site, or a path of it; `about` is what the letter tells
+        beside what it always says. Raises MailUnavailable,
         LetterUndeliverable, SettingMissing, LetterUnknown or LinkUnfit.
         """
         transport = self._transport()
@@ -66,6 +77,7 @@ class Letters:
             name=whom.display_name or whom.addr_spec,
             site=urlsplit(site).netloc,
             link=_within(site, link) if link else "",
+            about=about,
         )
         await transport.deliver(envelope, compose(envelope, written))
 

@@ -18,7 +18,7 @@ from commands.kernel import (
     job,
     policy,
 )
-from commands.tenancy import joined
+from commands.tenancy import administered, joined
 from domain.catalogue import ChapterRefused, Reason
 from domain.kernel import Event, require
 from domain.people import (
@@ -36,8 +36,6 @@ from domain.people import (
     PersonBanned,
     PersonUnbanned,
     ProfileRevised,
-    RecoveryCodesRenewed,
-    RecoveryCodeUsed,
     SecondFactorAdded,
     SecondFactorRemoved,
     Session,
@@ -146,7 +144,7 @@ def _time_zones() -> set[str]:
     return available_timezones()
 
 
-@command(post="/people/{person_id}/ban", needs="people.ban", person_id=Person)
+@command(post="/people/{person_id}/ban", needs="people.ban", person_id=Person, tenant=Members)
 class BanPerson(Command):
     """Ban a person, for good or until a moment."""
 
@@ -154,7 +152,7 @@ class BanPerson(Command):
     reason: Reason
     until: Annotated[datetime, Meta(tz=True)] | None = None
 
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
         require(self.person_id != ctx.actor, "own_ban")
         require(
             ADMINISTRATOR not in person.roles or ctx.may("people.administer"),
@@ -164,20 +162,37 @@ class BanPerson(Command):
         in_force = person.ban is not None and person.is_banned(ctx.at)
         if in_force and person.ban is not None and person.ban.until == self.until:
             return
-        yield PersonBanned(person_id=self.person_id, reason=self.reason, until=self.until)
+        event = PersonBanned(
+            person_id=self.person_id, reason=self.reason, until=self.until, banned_by=ctx.actor
+        )
+        yield from change_of(self.person_id, person, event, members, ctx)
 
 
-@command(post="/people/{person_id}/unban", needs="people.ban", person_id=Person)
+@command(post="/people/{person_id}/unban", needs="people.ban", person_id=Person, tenant=Members)
 class UnbanPerson(Command):
     """Lift a ban."""
 
     person_id: str
     reason: Reason | None = None
 
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
         require(self.person_id != ctx.actor, "own_ban")
         if person.ban is not None:
-            yield PersonUnbanned(person_id=self.person_id, reason=self.reason or "")
+            event = PersonUnbanned(person_id=self.person_id, reason=self.reason or "")
+            yield from change_of(self.person_id, person, event, members, ctx)
+
+
+@command(person_id=Person, tenant=Members)
+class EndBan(Command):
+    """Lift a ban whose end has come, unless it was lifted or changed before."""
+
+    person_id: str
+    end: datetime
+
+    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
+        if person.ban is not None and person.ban.until == self.end:
+            event = PersonUnbanned(person_id=self.person_id)
+            yield from change_of(self.person_id, person, event, members, ctx)
 
 
 @command(session_id=Session, person_id=Person)
@@ -253,61 +268,14 @@ class RequestPasswordReset(Command):
             yield PasswordResetRequested(person_id=self.person_id)
 
 
-@command(person_id=Person)
-class AddSecondFactor(Command):
-    """Ask for a second factor, which the person has just shown, at every sign-in from now on."""
-
-    person_id: str
-    factor_id: str
-
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if person.second_factor == self.factor_id:
-            return
-        require(not person.second_factor, "second_factor_on")
-        yield SecondFactorAdded(person_id=self.person_id, factor_id=self.factor_id)
-
-
-@command(person_id=Person)
-class RemoveSecondFactor(Command):
-    """Ask for the password alone again."""
-
-    person_id: str
-    factor_id: str
-
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if self.factor_id and person.second_factor == self.factor_id:
-            yield SecondFactorRemoved(person_id=self.person_id, factor_id=self.factor_id)
-
-
-@command(person_id=Person)
-class RenewRecoveryCodes(Command):
-    """Note that the recovery codes, which had been replaced `renewals` times, are others now."""
-
-    person_id: str
-    renewals: int
-
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        require(person.second_factor, "second_factor_off")
-        if person.renewals == self.renewals:
-            yield RecoveryCodesRenewed(person_id=self.person_id)
-
-
-@command(person_id=Person)
-class UseRecoveryCode(Command):
-    """Note that a recovery code was taken in the place of the second factor."""
-
-    person_id: str
-    code_id: str
-
-    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if self.code_id not in person.used_codes:
-            yield RecoveryCodeUsed(person_id=self.person_id, code_id=self.code_id)
-
-
 Letter = Literal[
+    "appeal_accepted",
+    "appeal_rejected",
+    "banned",
+    "banned_until",
     "confirm_email",
-    "password_reset",
     "password_changed",
+    "password_reset",
     "second_factor_added",
     "second_factor_removed",
 ]
@@ -319,6 +287,8 @@ class SendLetter(Job):
 
     person_id: str
     letter: Letter
+    about: str = ""
+    """The id of what the letter speaks of, where that is not the person."""
 
 
 @policy(EmailAdded)
@@ -366,3 +336,32 @@ def ban_malicious_uploader(event: ChapterRefused) -> Iterator[Command]:
         yield BanPerson(
             person_id=event.uploaded_by, reason=f"hostile archive ({codes}): {event.chapter_id}"
         )
+
+
+@job
+class LiftBan(Job):
+    """Lift a ban when its end has come."""
+
+    person_id: str
+    end: datetime
+
+    def due(self) -> datetime | None:
+        return self.end
+
+
+@policy(PersonBanned)
+def tell_of_ban(event: PersonBanned) -> Iterator[Job]:
+    """Whoever is banned is told why and for how long, and a ban that ends is lifted then."""
+    yield SendLetter(person_id=event.person_id, letter="banned_until" if event.until else "banned")
+    if event.until is not None:
+        yield LiftBan(person_id=event.person_id, end=event.until)
+
+
+def change_of(
+    person_id: str, person: Person, event: Event, members: Members, ctx: Context
+) -> Iterator[Event]:
+    """A change of an account, and what follows for who can administer the organisation."""
+    yield event
+    after = person.evolve(event)
+    able = ADMINISTRATOR in after.roles and after.active and after.ban is None
+    yield from administered(person_id, members, ctx, able=able)
