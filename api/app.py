@@ -21,7 +21,17 @@ from litestar.static_files import (
 )
 from litestar.typing import FieldDefinition
 
-from api import accounts, catalogue, errors, operations, people, signin
+from api import (
+    accounts,
+    catalogue,
+    emails,
+    errors,
+    invitations,
+    memberships,
+    operations,
+    people,
+    signin,
+)
 from api.commands import command_routes
 from api.guards import Doors, RateLimited, hold_back, policy_of, protect, settle
 from api.heads import answering_heads
@@ -77,6 +87,9 @@ def build_app(open_site: OpenSite, doors: Doors = DOORS) -> Litestar:
             *people.HANDLERS,
             *signin.HANDLERS,
             *accounts.HANDLERS,
+            *emails.HANDLERS,
+            *invitations.HANDLERS,
+            *memberships.HANDLERS,
             *operations.HANDLERS,
             create_static_files_router(
                 f"{SCHEMA}/assets",

@@ -17,7 +17,7 @@ from api.identity import viewer_of
 from api.parameters import documenting
 from api.positions import Checkpoint
 from api.requests import ApiRequest
-from api.site import Site, site_of
+from api.site import site_of
 from api.tenants import tenant_of
 from api.tokens import PREVIEW_SECONDS
 from commands.kernel import PermissionDenied
@@ -89,7 +89,8 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
         raise Refusal(401, "not_signed_in")
     if spec.needs is not None and not viewer.may(spec.needs):
         raise PermissionDenied(spec.needs)
-    await _reach(request, site, spec)
+    if spec.model is not None:
+        await reach(request, spec.model)
     checkpoint = site.positions.current(spec.model) if spec.model else None
     if spec.model is None or checkpoint is None:
         return fresh(await _ask(request, query, viewer), None, private=bool(viewer.id))
@@ -140,14 +141,14 @@ def _address(request: AnyRequest) -> bytes:
     return f"{tenant_of(request)} {scope['path']}?".encode() + scope["query_string"]
 
 
-async def _reach(request: AnyRequest, site: Site, spec: QuerySpec) -> None:
+async def reach(request: AnyRequest, model: type[ReadModel]) -> None:
+    """Wait until a read model shows the position that the request asks for."""
     wanted = request.headers.get("x-min-position")
     if wanted is None:
         return
     if not POSITION.fullmatch(wanted):
         raise invalid("X-Min-Position", "value_unlike_pattern", POSITION.pattern)
-    if spec.model is not None:
-        await site.positions.reach(spec.model, int(wanted))
+    await site_of(request).positions.reach(model, int(wanted))
 
 
 def _etag(

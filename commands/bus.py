@@ -116,6 +116,7 @@ class Bus:
         self._writer = writer
         self._verdicts = _Verdicts()
         self._vault = vault
+        self._reader = reader
         self._states = _States(reader, vault)
         self._clock = clock
         self._new_id = new_id
@@ -167,6 +168,10 @@ class Bus:
         loaded = await self._states.load(tenant, state, key, fresh=True)
         return cast("S", loaded.state) if loaded.version else None
 
+    async def event(self, position: int, tenant: str) -> Event:
+        """What happened at a position, for a job that follows from it."""
+        return (await self._reader.at(tenant, position)).event
+
     async def opened(self, history: list[Recorded]) -> list[Recorded]:
         """Events from the log with their personal texts readable."""
         return await self._vault.opened(history)
@@ -188,7 +193,7 @@ class Bus:
             key = key_of(name, command, envelope.actor, envelope.tenant, declared)
             declared[name] = (
                 Loaded(self._vault.stream_of(state, key), state())
-                if name == spec.new_id
+                if name == spec.new_id and not fresh  # an id just made is nobody's, most times
                 else await self._states.load(envelope.tenant, state, key, fresh=fresh)
             )
         ctx = Context(
@@ -302,9 +307,11 @@ class _States:
         self._cache: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, state: type[State], key: str, *, fresh: bool) -> Loaded:
+        stream = self._vault.stream_of(state, key)
+        if state.claim and not key:
+            return Loaded(stream, state())
         if not KEY.fullmatch(key):
             raise NotFound(category(state))
-        stream = self._vault.stream_of(state, key)
         known = self._cache.get((tenant, stream))
         if not fresh and known is not None:
             self._cache.move_to_end((tenant, stream))

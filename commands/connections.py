@@ -44,7 +44,11 @@ class TenantPool(AsyncConnectionPool[AsyncConnection[Any]]):
             one = cast("TenantConnection", connection)
             if one.tenant != tenant:
                 await one.serve(tenant)
-            yield one
+            try:
+                yield one
+            finally:
+                if tenant == EVERY_TENANT and not one.broken:
+                    await one.serve("")
 
 
 async def _serve_nobody(connection: AsyncConnection[Any]) -> None:

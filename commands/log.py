@@ -41,6 +41,10 @@ _STREAM: LiteralString = (
     " WHERE tenant = %s AND stream = %s AND version > %s ORDER BY version"
 )
 
+_AT: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE tenant = %s AND position = %s"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -343,3 +347,11 @@ class LogReader:
             cursor = await connection.execute(_STREAM, (tenant, stream, after))
             history = [recorded(row) for row in await cursor.fetchall()]
         return await self._vault.opened(history)
+
+    async def at(self, tenant: str, position: int) -> Recorded:
+        """The event of a position, which must be there."""
+        async with self._pool.of(tenant) as connection:
+            cursor = await connection.execute(_AT, (tenant, position))
+            (one,) = [recorded(row) for row in await cursor.fetchall()]
+        (opened,) = await self._vault.opened([one])
+        return opened

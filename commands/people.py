@@ -1,7 +1,7 @@
 """Accounts, sessions and bans: what may be asked, and the ban that follows a hostile archive."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
@@ -24,9 +24,13 @@ from domain.kernel import Event, require
 from domain.people import (
     AccountCreated,
     EmailAdded,
+    EmailChanged,
     EmailClaim,
     EmailClaimed,
     EmailConfirmed,
+    EmailLetterRequested,
+    EmailReleased,
+    EmailRequested,
     EndReason,
     Name,
     PasswordChanged,
@@ -46,6 +50,8 @@ from domain.people import (
     UsernameClaimed,
 )
 from domain.tenancy import ADMINISTRATOR, Members, RoleName
+
+A_MINUTE = timedelta(minutes=1)
 
 Roles = Annotated[tuple[RoleName, ...], Meta(min_length=1, max_length=10)]
 
@@ -107,14 +113,56 @@ def grantable(roles: tuple[str, ...], ctx: Context) -> tuple[str, ...]:
 
 
 @command(person_id=Person)
-class ConfirmEmail(Command):
-    """Note that a person gets the letters to their address."""
+class RequestEmail(Command):
+    """Ask for another address, which is taken up when its letter is answered."""
 
     person_id: str
+    email: str
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if not person.email_confirmed:
-            yield EmailConfirmed(person_id=self.person_id)
+        is_so = person.email == self.email and person.email_confirmed and not person.new_email
+        asked = person.new_email == self.email and asked_lately(person, ctx)
+        if not is_so and not asked:
+            yield EmailRequested(person_id=self.person_id, email=self.email, asked_at=ctx.at)
+
+
+@command(post="/me/email/letter", actor=Person)
+class RequestEmailLetter(Command):
+    """Ask for another letter by which one's address can be confirmed, once a minute at most."""
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        awaited = person.new_email or (person.email and not person.email_confirmed)
+        if awaited and not asked_lately(person, ctx):
+            yield EmailLetterRequested(person_id=ctx.actor, asked_at=ctx.at)
+
+
+def asked_lately(person: Person, ctx: Context) -> bool:
+    """Whether a letter was asked for so shortly before that it is still on its way."""
+    return person.email_asked_at is not None and ctx.at < person.email_asked_at + A_MINUTE
+
+
+@command(person_id=Person, new_email=EmailClaim)
+class ConfirmEmail(Command):
+    """Note that a person gets the letters to the last of `emails` addresses that they gave."""
+
+    person_id: str
+    emails: int
+
+    def decide(self, person: Person, claim: EmailClaim, ctx: Context) -> Iterator[Event]:
+        require(person.emails == self.emails and person.username, "link_invalid")
+        new, former = person.new_email, person.email
+        if not new:
+            if not person.email_confirmed:
+                yield EmailConfirmed(person_id=self.person_id)
+            return
+        require(claim.person_id in ("", self.person_id), "email_taken")
+        if new == former:
+            yield EmailChanged(person_id=self.person_id, email=new)
+            return
+        yield EmailClaimed(email=new, person_id=self.person_id)
+        yield EmailChanged(person_id=self.person_id, email=new, former=former)
+        if former:
+            yield EmailReleased(email=former, person_id=self.person_id)
 
 
 @command(patch="/me", actor=Person)
@@ -178,11 +226,10 @@ class UnbanPerson(Command):
 
 @command(session_id=Session, person_id=Person)
 class StartSession(Command):
-    """Sign somebody in whose password was right when it had been replaced `passwords` times."""
+    """Sign somebody in, unless all their sessions ended while this one was on its way."""
 
     session_id: NewId = ""
     person_id: str
-    passwords: int
     kind: SessionKind
     user_agent: str = ""
     address: str = ""
@@ -191,7 +238,7 @@ class StartSession(Command):
         if session.person_id:
             return
         check_standing(person, ctx.at)
-        require(person.passwords == self.passwords, "invalid_credentials")
+        require(not session.ended, "invalid_credentials")
         yield SessionStarted(
             session_id=self.session_id,
             person_id=self.person_id,
@@ -206,27 +253,28 @@ class EndSession(Command):
     """Sign a device or a browser out."""
 
     session_id: str
+    person_id: str
     reason: EndReason
 
     def decide(self, session: Session, ctx: Context) -> Iterator[Event]:
         if not session.ended:
             yield SessionEnded(
-                session_id=self.session_id, person_id=session.person_id, reason=self.reason
+                session_id=self.session_id, person_id=self.person_id, reason=self.reason
             )
 
 
 @command(person_id=Person)
 class ReplacePassword(Command):
-    """Note that a person's password, which had been replaced `passwords` times, is another now."""
+    """Note when a person's password was replaced."""
 
     person_id: str
-    passwords: int
+    replaced_at: Annotated[datetime, Meta(tz=True)]
     forgotten: bool
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if person.passwords == self.passwords:
+        if self.replaced_at not in person.replaced:
             event = PasswordReset if self.forgotten else PasswordChanged
-            yield event(person_id=self.person_id)
+            yield event(person_id=self.person_id, replaced_at=self.replaced_at)
 
 
 @command(person_id=Person)
@@ -241,7 +289,7 @@ class RequestPasswordReset(Command):
             yield PasswordResetRequested(person_id=self.person_id)
 
 
-Letter = Literal["confirm_email", "password_reset", "password_changed"]
+Letter = Literal["confirm_email", "email_changed", "password_reset", "password_changed"]
 
 
 @job
@@ -255,7 +303,27 @@ class SendLetter(Job):
 @policy(EmailAdded)
 def ask_to_confirm(event: EmailAdded) -> Iterator[Job]:
     """An address is confirmed by whoever gets the letters to it."""
+    if not event.confirmed:
+        yield SendLetter(person_id=event.person_id, letter="confirm_email")
+
+
+@policy(EmailRequested)
+def ask_to_confirm_another(event: EmailRequested) -> Iterator[Job]:
+    """An address is confirmed by whoever gets the letters to it."""
     yield SendLetter(person_id=event.person_id, letter="confirm_email")
+
+
+@policy(EmailLetterRequested)
+def ask_again_to_confirm(event: EmailLetterRequested) -> Iterator[Job]:
+    """A letter may get lost."""
+    yield SendLetter(person_id=event.person_id, letter="confirm_email")
+
+
+@policy(EmailChanged)
+def tell_former_address(event: EmailChanged) -> Iterator[Job]:
+    """Whoever gets the letters to the former address may not be who changed it."""
+    if event.former:
+        yield SendLetter(person_id=event.person_id, letter="email_changed")
 
 
 @policy(PasswordResetRequested)

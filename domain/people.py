@@ -1,7 +1,7 @@
 """Accounts: who may do what, who may do nothing until when, and where they are signed in."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.structs import replace
@@ -60,6 +60,7 @@ class AccountActivated(Event):
 class EmailAdded(Event):
     person_id: str
     email: AboutPerson
+    confirmed: bool = False
 
 
 class EmailConfirmed(Event):
@@ -120,6 +121,7 @@ class SessionEnded(Event):
 
 class PasswordChanged(Event):
     person_id: str
+    replaced_at: datetime | None = None
 
 
 class PasswordResetRequested(Event):
@@ -130,6 +132,45 @@ class PasswordReset(Event):
     """The password was replaced by whoever got the letter."""
 
     person_id: str
+    replaced_at: datetime | None = None
+
+
+class EmailRequested(Event):
+    """An address takes the place of the one before once whoever gets the letters answers."""
+
+    person_id: str
+    email: AboutPerson
+    asked_at: datetime
+
+
+class EmailLetterRequested(Event):
+    person_id: str
+    asked_at: datetime
+
+
+class EmailChanged(Event):
+    """`former` is empty where there was no address before."""
+
+    person_id: str
+    email: AboutPerson
+    former: AboutPerson = ""
+
+
+class EmailReleased(Event):
+    email: AboutPerson
+    person_id: str
+
+
+class UsernameReleased(Event):
+    username: AboutPerson
+    person_id: str
+
+
+class AccountLeft(Event):
+    """A person is no member of the organisation any more, by their own will."""
+
+    person_id: str
+    reason: AboutPerson = ""
 
 
 class Ban(Struct, frozen=True):
@@ -137,6 +178,17 @@ class Ban(Struct, frozen=True):
 
     reason: str
     until: datetime | None
+
+
+_NOTHING_HELD: dict[str, Any] = {
+    "username": "",
+    "roles": (),
+    "permissions": frozenset(),
+    "email": "",
+    "email_confirmed": False,
+    "new_email": "",
+}
+"""What is left to somebody who left; a ban stays, for the day they want to come back."""
 
 
 class Person(State):
@@ -155,6 +207,10 @@ class Person(State):
         PasswordChanged,
         PasswordResetRequested,
         PasswordReset,
+        EmailRequested,
+        EmailLetterRequested,
+        EmailChanged,
+        AccountLeft,
     )
 
     username: str = ""
@@ -164,12 +220,17 @@ class Person(State):
     active: bool = True
     email: str = ""
     email_confirmed: bool = False
+    new_email: str = ""
+    """What takes the place of `email` once it is confirmed."""
+    emails: int = 0
+    """How many addresses were given so far, by which the letters to each are told apart."""
+    email_asked_at: datetime | None = None
     name: str = ""
     language: str = "en"
     time_zone: str = "UTC"
     ban: Ban | None = None
-    passwords: int = 0
-    """How often the password was replaced, by which a sign-in with an old one is told."""
+    replaced: frozenset[datetime] = frozenset()
+    """When the password was replaced, so that each time is recorded once."""
     reset_requests: int = 0
 
     def evolve(self, event: Event) -> Self:
@@ -182,9 +243,25 @@ class Person(State):
             case AccountDeactivated() | AccountActivated():
                 return replace(self, active=isinstance(event, AccountActivated))
             case EmailAdded():
-                return replace(self, email=event.email, email_confirmed=False)
+                return replace(
+                    self,
+                    email=event.email,
+                    email_confirmed=event.confirmed,
+                    emails=self.emails + 1,
+                )
             case EmailConfirmed():
                 return replace(self, email_confirmed=True)
+            case EmailRequested():
+                return replace(
+                    self,
+                    new_email=event.email,
+                    emails=self.emails + 1,
+                    email_asked_at=event.asked_at,
+                )
+            case EmailLetterRequested():
+                return replace(self, email_asked_at=event.asked_at)
+            case EmailChanged():
+                return replace(self, email=event.email, email_confirmed=True, new_email="")
             case ProfileRevised():
                 return replace(self, **revision(event))
             case PersonBanned():
@@ -192,9 +269,12 @@ class Person(State):
             case PersonUnbanned():
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
-                return replace(self, passwords=self.passwords + 1)
+                at = {event.replaced_at} if event.replaced_at else set[datetime]()
+                return replace(self, replaced=self.replaced | at)
             case PasswordResetRequested():
                 return replace(self, reset_requests=self.reset_requests + 1)
+            case AccountLeft():
+                return replace(self, **_NOTHING_HELD)
             case _:
                 return self
 
@@ -205,7 +285,7 @@ class Person(State):
 class EmailClaim(State):
     """An e-mail address that nobody else can take."""
 
-    folds = (EmailClaimed,)
+    folds = (EmailClaimed, EmailReleased)
     key = "email"
     claim = True
     concealed = True
@@ -216,6 +296,8 @@ class EmailClaim(State):
         match event:
             case EmailClaimed():
                 return replace(self, person_id=event.person_id)
+            case EmailReleased():
+                return replace(self, person_id="")
             case _:
                 return self
 
@@ -223,7 +305,7 @@ class EmailClaim(State):
 class UsernameClaim(State):
     """A user name that nobody else can take."""
 
-    folds = (UsernameClaimed,)
+    folds = (UsernameClaimed, UsernameReleased)
     key = "username"
     claim = True
     concealed = True
@@ -234,14 +316,17 @@ class UsernameClaim(State):
         match event:
             case UsernameClaimed():
                 return replace(self, person_id=event.person_id)
+            case UsernameReleased():
+                return replace(self, person_id="")
             case _:
                 return self
 
 
 class Session(State):
-    """A device or a browser that somebody signed in from."""
+    """A device or a browser that somebody signed in from; it may end before it has begun."""
 
     folds = (SessionStarted, SessionEnded)
+    claim = True
 
     person_id: str = ""
     kind: SessionKind = "token"

@@ -8,10 +8,12 @@ from projections.kernel import MODELS, QUERIES
 
 CONTEXTS = (
     "commands.catalogue",
+    "commands.memberships",
     "commands.people",
     "commands.tenancy",
     "projections.audit",
     "projections.catalogue",
+    "projections.memberships",
     "projections.moderation",
     "projections.tenancy",
 )

@@ -23,6 +23,7 @@ from api.sessions import sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import TenantPool
 from commands.kernel import Job, Origin
+from commands.memberships import SendInvitation
 from commands.people import SendLetter
 from ingest.blobs import BlobStoreUnavailable
 from ingest.chapters import ChapterIngest
@@ -103,6 +104,7 @@ def _register(app: App, ingest: ChapterIngest, post: Post) -> None:
         ProcessArchive: ingest.process,
         DiscardArchive: ingest.discard,
         ReleasePages: lambda job, _origin: ingest.release(job),
+        SendInvitation: post.invite,
         SendLetter: post.send,
     }
     for name, kind in JOBS.items():

@@ -1,5 +1,7 @@
 """What may have happened, for scenarios to begin with."""
 
+from datetime import UTC, datetime
+
 from domain.catalogue import (
     ChapterApproved,
     ChapterDeleted,
@@ -15,7 +17,8 @@ from domain.catalogue import (
     SlugClaimed,
 )
 from domain.kernel import Event
-from domain.people import PersonBanned
+from domain.memberships import InvitationAccepted, InvitationSent, InvitationWithdrawn
+from domain.people import AccountLeft, EmailAdded, EmailRequested, PersonBanned
 from domain.tenancy import RoleDefined, TenantOpened
 
 ARCHIVE = "series/the-lamp/0/1/c1.zip"
@@ -77,6 +80,27 @@ deleted = ChapterDeleted(chapter_id="c1", archive=ARCHIVE)
 
 opened = TenantOpened(tenant_id="school", name="A School", plan="basic")
 role_defined = RoleDefined(tenant_id="school", role="uploader", permissions=())
+
+
+def email_added(*, confirmed: bool = False) -> EmailAdded:
+    return EmailAdded(person_id="ana", email="ana@example.org", confirmed=confirmed)
+
+
+email_requested = EmailRequested(
+    person_id="ana", email="new@example.org", asked_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
+invited = InvitationSent(
+    invitation_id="v1",
+    email="dina@example.org",
+    roles=("uploader",),
+    language="en",
+    message="Come in.",
+    sent_by="aida",
+    sent_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+withdrawn = InvitationWithdrawn(invitation_id="v1")
+accepted = InvitationAccepted(invitation_id="v1", person_id="dina")
+left = AccountLeft(person_id="ana")
 
 
 def banned(person: str = "ana") -> PersonBanned:

@@ -206,6 +206,14 @@ class Site:
         until(lambda: len(self.letters(to, letter)) >= number)
         return self.letters(to, letter)[0]
 
+    def invitation(self, *roles: str) -> str:
+        """The id of an invitation for somebody who was never here."""
+        said = {
+            "email": f"invited-{next(self._numbers)}@example.org",
+            "roles": roles or ("reader",),
+        }
+        return self.ask("administrator", "POST", "/admin/invitations", **said)["id"]
+
     def arriving(self) -> list[Path]:
         """The files that archives are received in."""
         return list(self.settings.scratch().glob("upload-*"))

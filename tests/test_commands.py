@@ -16,8 +16,14 @@ from tests import histories
 from tests.scenario import NEW, PEOPLE, Given, PureLevel
 from tests.strategies import structs
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "session_id": "i1"}
-COUNTED = {"passwords": 0, "requests": 0}
+IDS = {
+    "series_id": "s1",
+    "chapter_id": "c1",
+    "person_id": "ana",
+    "session_id": "i1",
+    "invitation_id": "v1",
+}
+COUNTED = {"requests": 0, "emails": 1}
 """What commands say came before them."""
 
 NAMED: dict[str, object] = {
@@ -43,6 +49,13 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (histories.opened,),
     (histories.opened, histories.role_defined),
     (SessionStarted(session_id="i1", person_id="ana", kind="token"),),
+    (histories.email_added(),),
+    (histories.email_added(confirmed=True), histories.email_requested),
+    (histories.email_requested,),
+    (histories.invited,),
+    (histories.invited, histories.withdrawn),
+    (histories.invited, histories.accepted),
+    (histories.left,),
 ]
 """Every state that a rule asks about."""
 

@@ -48,6 +48,7 @@ def known(site: Site) -> dict[str, list[str]]:
         "chapter_id": [pending, approved],
         "name": [page["url"].rpartition("/")[2]],
         "person_id": [site.newcomer("reader").id],
+        "invitation_id": [site.invitation()],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
     }

@@ -25,10 +25,10 @@ from tests.database import MASTER_KEY, Database, Server
 from tests.rebuilding import fold_all
 from tests.strategies import structs
 
-EVERYTHING = Viewer("ana", frozenset({"moderation.read", "audit.read"}))
+EVERYTHING = Viewer("ana", frozenset({"moderation.read", "audit.read", "people.create"}))
 """Who may see all there is, of one tenant."""
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana"}
+IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "invitation_id": "v1"}
 NAMED = {"series": "s1", "chapter_id": "c1", "stream": "chapter-c1"}
 """What there is in tenant b; tenant a has nothing."""
 
@@ -46,6 +46,7 @@ def shared(postgres: Server) -> Iterator[Database]:
         replace(histories.opened, tenant_id="b"),
         replace(histories.role_defined, tenant_id="b"),
         histories.published,
+        histories.invited,
         replace(histories.created(), series_id="s2", slug="hidden"),
     )
     append = Append(

@@ -52,9 +52,16 @@ class Content(Struct, frozen=True):
 
 
 def content(
-    letter: Letter, wording: Wording, *, language: str, name: str, site: str, link: str
+    letter: Letter,
+    wording: Wording,
+    *,
+    language: str,
+    name: str,
+    site: str,
+    link: str,
+    message: str = "",
 ) -> Content:
-    """A letter to somebody of this name."""
+    """A letter to somebody of this name, with what a person has to say in it."""
 
     def filled(*texts: str) -> list[str]:
         return [text.format(name=name, site=site) for text in texts]
@@ -63,7 +70,7 @@ def content(
     return Content(
         language=language,
         subject=subject,
-        before=filled(wording.greeting, *letter.text),
+        before=[*filled(wording.greeting, *letter.text), *([f"“{message}”"] if message else [])],
         button=letter.button,
         fallback=wording.fallback,
         link=link,

@@ -7,7 +7,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.messages import language_of
-from runtime.mail.addresses import AddressInvalid, mail_server, public_url, recipient, sender
+from runtime.mail.addresses import (
+    AddressInvalid,
+    mail_server,
+    plain_name,
+    public_url,
+    recipient,
+    sender,
+)
 from runtime.mail.composition import compose, content
 from runtime.mail.outbox import ID_DIGITS, FolderTransport
 from runtime.mail.smtp import SmtpTransport
@@ -33,12 +40,21 @@ class Letters:
         self._clock = clock
 
     async def send(
-        self, *, to: str, name: str, language: str, letter: str, link: str = "", key: str
+        self,
+        *,
+        to: str,
+        name: str,
+        language: str,
+        letter: str,
+        link: str = "",
+        organisation: str = "",
+        message: str = "",
+        key: str,
     ) -> None:
         """Send a letter; sent again under its key it is the same message.
 
-        `link` is an address of the site, or a path of it. Raises MailUnavailable,
-        LetterUndeliverable, SettingMissing, LetterUnknown or LinkUnfit.
+        `link` is an address of the site, or a path of it; `message` is a person's own.
+        Raises MailUnavailable, LetterUndeliverable, SettingMissing, LetterUnknown or LinkUnfit.
         """
         transport = self._transport()
         site = public_url(self._settings.need("public_url"))
@@ -59,13 +75,15 @@ class Letters:
             recipient=whom,
             date=self._clock(),
         )
+        host = urlsplit(site).netloc
         written = content(
             said,
             words,
             language=language,
             name=whom.display_name or whom.addr_spec,
-            site=urlsplit(site).netloc,
+            site=f"{plain_name(organisation)} ({host})" if organisation else host,
             link=_within(site, link) if link else "",
+            message=message,
         )
         await transport.deliver(envelope, compose(envelope, written))
 
