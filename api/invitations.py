@@ -4,7 +4,7 @@ from typing import Any
 
 from litestar import Response, post
 from litestar.params import JSONBody
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import Struct, convert
 
 from api.accounts import Token, by_nobody, registration
 from api.commands import SIGNED_IN, Accepted, accepted, envelope_of, errors
@@ -46,10 +46,10 @@ class Acceptance(Struct, frozen=True, forbid_unknown_fields=True):
     """What a letter opened; a newcomer says their user name and password, too."""
 
     token: Token
-    username: Username | UnsetType = UNSET
-    password: Password | UnsetType = UNSET
-    name: Name | UnsetType = UNSET
-    language: Tongue | UnsetType = UNSET
+    username: Username | None = None
+    password: Password | None = None
+    name: Name | None = None
+    language: Tongue | None = None
 
 
 @post(
@@ -127,15 +127,14 @@ async def _standing(site: Site, made_for: MadeFor) -> Invitation:
 
 async def _as_newcomer(site: Site, made_for: MadeFor, data: Acceptance) -> Outcome:
     for field in ("username", "password"):
-        if getattr(data, field) is UNSET:
+        if getattr(data, field) is None:
             raise invalid(field, "value_missing")
-    language: Tongue = "en" if data.language is UNSET else data.language
     command = AcceptInvitation(
         person_id=site.new_id(),
         invitation_id=made_for.id,
         username=data.username or "",
         name=data.name or "",
-        language=language,
+        language=data.language or "en",
     )
     await site.passwords.keep(command.person_id, data.password or "", command.username)
     try:
@@ -158,7 +157,7 @@ async def _as_member_elsewhere(
     no organisation gives anybody an address that they did not confirm by themselves.
     """
     for field in ("password", "name", "language"):
-        if getattr(data, field) is not UNSET:
+        if getattr(data, field) is not None:
             raise invalid(field, "value_unknown")
     await viewer_of(request)
     person = await site_of(request).bus.person(who.person_id, who.tenant)
@@ -167,7 +166,7 @@ async def _as_member_elsewhere(
         invitation_id=made_for.id,
         username=data.username or person.username,
         name=person.name,
-        language=person.language,
+        language=convert(person.language, Tongue),
         addressed=person.email_confirmed and person.email == invitation.email,
     )
     return await site_of(request).bus.handle(command, by_nobody(made_for.tenant))

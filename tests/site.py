@@ -115,6 +115,12 @@ class Site:
         """Somebody of the CAST, or a newcomer by user name."""
         return self._people[name]
 
+    def another(self, headers: dict[str, str] | None = None) -> httpx.Client:
+        """A client with headers of its own, and nothing else."""
+        client = self._client()
+        client.headers.update(headers or {})
+        return client
+
     def client(self, name: str) -> httpx.Client:
         """The client of somebody who is here, or of nobody in particular: `anonymous`."""
         return self.anonymous if name == "anonymous" else self._people[name].client
