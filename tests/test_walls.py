@@ -12,6 +12,7 @@ from psycopg import sql
 
 import commands.log
 from commands.bus import Envelope
+from commands.connections import EVERY_TENANT
 from commands.kernel import COMMANDS, SYSTEM, Command, CommandSpec, NotFound
 from commands.log import APPEND, Append, NewEvent, encode_batch
 from domain.kernel import encode, event_name, stream_of_event
@@ -175,3 +176,18 @@ def test_a_connection_that_serves_nobody_sees_nothing(shared: Database) -> None:
     nobody, a, b = asyncio.run(look())
     assert (nobody, a) == (0, 0)
     assert b > 0
+
+
+def test_a_connection_that_served_everybody_serves_nobody_afterwards(shared: Database) -> None:
+    async def look() -> list[int]:
+        counts: list[int] = []
+        async with open_pool(Settings(dsn=shared.app)) as pool:
+            for serving in (pool.of(EVERY_TENANT), pool.connection()):
+                async with serving as connection:
+                    cursor = await connection.execute("SELECT count(*) FROM log.events")
+                    counts += await cursor.fetchone() or ()
+        return counts
+
+    everybody, nobody = asyncio.run(look())
+    assert everybody > 0
+    assert nobody == 0
