@@ -16,7 +16,6 @@ from api.sessions import SessionOver
 from api.signin import BrowserSession, TokenPair, record_ends, record_start, signed_in_by
 from api.site import Site, site_of
 from commands.connections import EVERY_TENANT
-from commands.kernel import check_standing
 from commands.memberships import LeaveOrganisation
 from domain.catalogue import Reason
 from domain.tenancy import Subdomain
@@ -94,14 +93,13 @@ async def _everywhere(site: Site, own_id: str) -> list[Membership]:
 async def switch(
     request: ApiRequest, data: JSONBody[Switch]
 ) -> Response[TokenPair | BrowserSession]:
-    """What one may do here is no question: a ban in one organisation holds in that one."""
+    """A ban in one organisation holds in that one: StartSession refuses whoever is banned there."""
     site, who = site_of(request), identity_of(request)
     if await site.tenants.find(data.tenant) is None:
         raise Refusal(404, "tenant_not_found")
     person = await site.bus.person(who.person_id, data.tenant)
     if not person.username:
         raise Refusal(403, "not_a_member")
-    check_standing(person, site.clock())
     try:
         opened = await site.sessions.follow(
             site.new_id(), who.person_id, who.session_id, data.tenant

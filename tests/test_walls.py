@@ -12,7 +12,7 @@ from psycopg import sql
 
 import commands.log
 from commands.bus import Envelope
-from commands.connections import EVERY_TENANT
+from commands.connections import EVERY_TENANT, TenantPool
 from commands.kernel import COMMANDS, SYSTEM, Command, CommandSpec, NotFound
 from commands.log import APPEND, Append, NewEvent, encode_batch
 from domain.kernel import encode, event_name, stream_of_event
@@ -181,7 +181,7 @@ def test_a_connection_that_serves_nobody_sees_nothing(shared: Database) -> None:
 def test_a_connection_that_served_everybody_serves_nobody_afterwards(shared: Database) -> None:
     async def look() -> list[int]:
         counts: list[int] = []
-        async with open_pool(Settings(dsn=shared.app)) as pool:
+        async with TenantPool(shared.app, min_size=1, max_size=1, open=False) as pool:
             for serving in (pool.of(EVERY_TENANT), pool.connection()):
                 async with serving as connection:
                     cursor = await connection.execute("SELECT count(*) FROM log.events")
