@@ -49,6 +49,7 @@ def known(site: Site) -> dict[str, list[str]]:
         "name": [page["url"].rpartition("/")[2]],
         "person_id": [site.newcomer("reader").id],
         "invitation_id": [site.invitation()],
+        "role": ["visitor"],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
     }
