@@ -14,7 +14,7 @@ from api.documents import documenting
 from api.errors import Refusal
 from api.identity import identity_of, viewer_of
 from api.requests import ApiRequest
-from api.sessions import SessionOver
+from api.sessions import Ended, SessionOver
 from api.site import Site, site_of
 from commands.access import CreateToken, RevokeToken
 from commands.bus import NOTHING_APPENDED, Envelope
@@ -141,17 +141,15 @@ async def revoke_token(token_id: FromPath[str], request: ApiRequest) -> Response
     revoked = await site.api_tokens.revoke(who.person_id, who.tenant, token_id)
     if not revoked:
         raise Refusal(404, "api_token_not_found")
-    await record_revocations(site, revoked, who.person_id, who.tenant)
+    await record_revocations(site, who.person_id, revoked)
     return Response(None, status_code=204)
 
 
-async def record_revocations(
-    site: Site, token_ids: Sequence[str], person_id: str, tenant: str
-) -> None:
-    """Note in the log which tokens of a person were revoked."""
-    for token_id in token_ids:
-        command = RevokeToken(api_token_id=token_id, person_id=person_id)
-        await site.bus.handle(command, _noted(tenant))
+async def record_revocations(site: Site, person_id: str, revoked: Sequence[Ended]) -> None:
+    """Note in the log, each in its own tenant, which tokens of a person were revoked."""
+    for one in revoked:
+        command = RevokeToken(api_token_id=one.id, person_id=person_id)
+        await site.bus.handle(command, _noted(one.tenant))
 
 
 def _noted(tenant: str) -> Envelope:

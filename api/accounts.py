@@ -1,5 +1,6 @@
 """Accounts that people make and keep by themselves: registering, passwords, letters answered."""
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from litestar import Response, post
@@ -12,15 +13,17 @@ from api.commands import SIGNED_IN, errors
 from api.documents import documenting
 from api.errors import Refusal
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
-from api.onetime import LinkInvalid, Purpose
+from api.onetime import LinkInvalid, MadeFor, Purpose
+from api.passwords import PasswordReplaced
 from api.people import Password
 from api.requests import ApiRequest
 from api.signin import named, record_ends
 from api.site import Site, site_of
 from api.tenants import tenant_of
+from api.tokens import Identity
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM
-from commands.people import ConfirmEmail, Register, ReplacePassword, RequestPasswordReset
+from commands.people import Register, ReplacePassword, RequestPasswordReset
 from domain.kernel import Rejected
 from domain.people import Email, EndReason, Name, Tongue, Username, same_address
 from domain.tenancy import Registration
@@ -37,12 +40,6 @@ class NewcomerAccount(Struct, frozen=True, forbid_unknown_fields=True):
     password: Password
     name: Name = ""
     language: Tongue = "en"
-
-
-class Answer(Struct, frozen=True, forbid_unknown_fields=True):
-    """What a letter opened."""
-
-    token: Token
 
 
 class PasswordChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +75,7 @@ class NewPassword(Struct, frozen=True, forbid_unknown_fields=True):
 async def register(request: ApiRequest, data: JSONBody[NewcomerAccount]) -> Response[None]:
     """Nobody learns here whether an address has an account: its owner gets a letter either way."""
     site, tenant = site_of(request), tenant_of(request)
-    if await registration_of(site, tenant) != "open":
+    if await registration(site, tenant) != "open":
         raise Refusal(403, "registration_closed")
     command = Register(
         person_id=site.new_id(),
@@ -117,29 +114,14 @@ async def _send_reset(site: Site, tenant: str, email: str) -> None:
         await site.bus.handle(asking, by_nobody(tenant))
 
 
-@post(
-    f"{API}/auth/email/confirm",
-    status_code=204,
-    opt={"body": Answer, **WITHOUT_SESSION},
-    operation_id="confirmEmail",
-    operation_class=documenting(),
-    summary="Confirm an e-mail address by what the letter to it opened.",
-    tags=["people"],
-    responses=errors(400, 409, 413, 415, 422, 503),
-)
-async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
-    person_id = await _used(request, "confirm_email", data.token)
-    envelope = by_nobody(tenant_of(request))
-    await site_of(request).bus.handle(ConfirmEmail(person_id=person_id), envelope)
-
-
-async def registration_of(site: Site, tenant_id: str) -> Registration:
+async def registration(site: Site, tenant_id: str) -> Registration:
     """Who may make an account in an organisation: its own rule, or else the site's."""
     tenant = await site.tenants.find(tenant_id)
     return (tenant and tenant.registration) or site.registration
 
 
-async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:
+async def opened_by(request: ApiRequest, purpose: Purpose, token: str) -> MadeFor:
+    """Whom a letter was for, by the token that it opened, which opens nothing again."""
     try:
         return await site_of(request).one_time.use(purpose, token, tenant_of(request))
     except LinkInvalid as error:
@@ -160,11 +142,20 @@ async def _used(request: ApiRequest, purpose: Purpose, token: str) -> str:
 async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -> None:
     site, who = site_of(request), identity_of(request)
     await viewer_of(request)
-    if not await site.passwords.matches(who.person_id, data.current_password):
+    since = await own_password(site, who.person_id, data.current_password)
+    try:
+        replaced_at = await site.passwords.replace(who.person_id, data.password, since)
+    except PasswordReplaced as error:
+        raise Refusal(422, "current_password_wrong") from error
+    await _replaced(site, who, replaced_at, "password_changed")
+
+
+async def own_password(site: Site, person_id: str, password: str) -> datetime:
+    """Since when somebody's password is what they say it is."""
+    since = await site.passwords.matches(person_id, password)
+    if since is None:
         raise Refusal(422, "current_password_wrong")
-    await _replace(
-        site, who.tenant, who.person_id, data.password, "password_changed", but=who.session_id
-    )
+    return since
 
 
 @post(
@@ -193,35 +184,25 @@ async def request_reset(request: ApiRequest, data: JSONBody[Forgotten]) -> Respo
     responses=errors(400, 409, 413, 415, 422, 503),
 )
 async def reset_password(request: ApiRequest, data: JSONBody[NewPassword]) -> None:
-    person_id = await _used(request, "password_reset", data.token)
-    tenant = tenant_of(request)
-    await _replace(site_of(request), tenant, person_id, data.password, "password_reset")
+    site, made_for = site_of(request), await opened_by(request, "password_reset", data.token)
+    replaced_at = await site.passwords.keep(made_for.id, data.password)
+    nowhere = Identity(made_for.id, "", made_for.tenant)
+    await _replaced(site, nowhere, replaced_at, "password_reset")
 
 
-async def _replace(
-    site: Site,
-    tenant: str,
-    person_id: str,
-    password: str,
-    reason: EndReason,
-    but: str | None = None,
-) -> None:
-    """Replace a password: its event comes before sessions end, as StartSession counts on.
+async def _replaced(site: Site, who: Identity, at: datetime, reason: EndReason) -> None:
+    """End a person's sessions in every tenant but this one, and note what happened.
 
-    They end also where nobody knows whether the event was appended.
+    The password is another already, so that no session is opened any more by the one before.
     """
-    await site.passwords.keep(person_id, password)
-    person = await site.bus.person(person_id, tenant)
+    ended = await site.sessions.end_all(who.person_id, but=who.session_id)
+    revoked = await site.api_tokens.revoke(who.person_id)
     command = ReplacePassword(
-        person_id=person_id, passwords=person.passwords, forgotten=reason == "password_reset"
+        person_id=who.person_id, replaced_at=at, forgotten=reason == "password_reset"
     )
-    try:
-        await site.bus.handle(command, by_nobody(tenant))
-    finally:
-        ended = await site.sessions.end_all(person_id, tenant, but)
-        revoked = await site.api_tokens.revoke(person_id, tenant)
-    await record_ends(site, ended, tenant, reason)
-    await record_revocations(site, revoked, person_id, tenant)
+    await site.bus.handle(command, by_nobody(who.tenant))
+    await record_ends(site, who.person_id, ended, reason)
+    await record_revocations(site, who.person_id, revoked)
 
 
-HANDLERS: list[Any] = [register, confirm_email, change_password, request_reset, reset_password]
+HANDLERS: list[Any] = [register, change_password, request_reset, reset_password]

@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from api.remembered import Remembered
 from api.revocations import Revocations
-from api.sessions import SessionOver
+from api.sessions import Ended, SessionOver
 
 PREFIX = "imp_"
 """How every token begins, by which whoever scans for lost secrets knows one."""
@@ -47,9 +47,9 @@ _LIST: LiteralString = (
 _REVOKE: LiteralString = (
     "WITH revoked AS ("
     " UPDATE people.api_tokens SET revoked_at = clock_timestamp()"
-    " WHERE revoked_at IS NULL AND tenant = %(tenant)s AND person_id = %(person)s"
-    " AND id = coalesce(%(id)s, id) RETURNING id"
-    ") SELECT id, pg_notify('imprimatur_sessions', id) FROM revoked"
+    " WHERE revoked_at IS NULL AND tenant = coalesce(%(tenant)s, tenant)"
+    " AND person_id = %(person)s AND id = coalesce(%(id)s, id) RETURNING id, tenant"
+    ") SELECT id, tenant, pg_notify('imprimatur_sessions', id) FROM revoked"
 )
 
 _SWEEP: LiteralString = (
@@ -134,13 +134,15 @@ class ApiTokens:
             cursor = await connection.execute(_LIST, (tenant, person_id))
             return [ListedToken(*row) for row in await cursor.fetchall()]
 
-    async def revoke(self, person_id: str, tenant: str, token_id: str | None = None) -> list[str]:
-        """Revoke a person's token, or all of them; what was revoked by it."""
+    async def revoke(
+        self, person_id: str, tenant: str | None = None, token_id: str | None = None
+    ) -> list[Ended]:
+        """Revoke a person's token, or all of them, everywhere or in a tenant; those revoked."""
         said = {"person": person_id, "tenant": tenant, "id": token_id}
         async with self._pool.connection() as connection:
             cursor = await connection.execute(_REVOKE, said)
-            revoked = [one for one, _ in await cursor.fetchall()]
-        self._revocations.learn(revoked)
+            revoked = [Ended(id_, of) for id_, of, _ in await cursor.fetchall()]
+        self._revocations.learn(one.id for one in revoked)
         return revoked
 
 

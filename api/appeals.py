@@ -40,11 +40,11 @@ class NewAppeal(Struct, frozen=True, forbid_unknown_fields=True):
 async def lodge_appeal(request: ApiRequest, data: JSONBody[NewAppeal]) -> ASGIResponse:
     site, tenant = site_of(request), tenant_of(request)
     try:
-        person_id = await site.one_time.use("appeal", data.token, tenant)
+        made_for = await site.one_time.use("appeal", data.token, tenant)
     except LinkInvalid as error:
         raise Refusal(422, "link_invalid") from error
-    person = await site.bus.person(person_id, tenant)
-    command = LodgeAppeal(person_id=person_id, ban=person.bans, text=data.text)
+    person = await site.bus.person(made_for.id, tenant)
+    command = LodgeAppeal(person_id=made_for.id, ban=person.bans, text=data.text)
     outcome = await site.bus.handle(command, by_nobody(tenant))
     return accepted(outcome, 201)
 

@@ -12,7 +12,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromPath
 from msgspec import Meta, Struct
 
-from api.accounts import by_nobody, registration_of
+from api.accounts import by_nobody, registration
 from api.attempts import LASTS_SECONDS, Attempt, Begun
 from api.commands import NO_CONTENT, SIGNED_IN, errors
 from api.documents import documenting
@@ -21,11 +21,11 @@ from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.messages import language_of
 from api.openid import CodeRefused, IdTokenInvalid, OpenIdProvider, ProviderUnavailable, Vouched
 from api.requests import ApiRequest
-from api.signin import TokenPair, record_ends, start_session, token_pair
+from api.signin import TokenPair, record_ends, record_start, token_pair
 from api.site import Site, site_of
 from api.tenants import settle_tenant, tenant_of
 from commands.bus import Contended
-from commands.identities import LinkIdentity, RegisterByIdentity, UnlinkIdentity
+from commands.people.identities import LinkIdentity, RegisterByIdentity, UnlinkIdentity
 from domain.kernel import Rejected
 from domain.people import EmailClaim, IdentityClaim, Tongue, identity_at
 from projections.kernel import API
@@ -199,7 +199,7 @@ async def _met(request: AnyRequest, issuer: str, vouched: Vouched, number: int) 
         )
         await site.bus.handle(linking, by_nobody(tenant))
         return known.person_id
-    if await registration_of(site, tenant) != "open":
+    if await registration(site, tenant) != "open":
         raise Refusal(403, "registration_closed")
     registering = RegisterByIdentity(
         identity_id=site.new_id(),
@@ -233,13 +233,14 @@ async def _signed_in(
     if not linked:  # any more
         raise Refusal(401, "identity_not_found")
     kind = "cookie" if begun.session else "token"
-    session, secret = await start_session(
-        request, person_id, person.passwords, kind, identity_id=linked[0]
-    )
+    opened = await site.sessions.open(site.new_id(), person_id, begun.tenant, kind, None)
+    await record_start(request, opened, identity_id=linked[0])
     over = site.cookies.ended()
     if not begun.session:
-        return Response(token_pair(site, session, secret), headers=UNSTORED, cookies=[over])
-    given = site.cookies.given(secret, site.sessions.lifetimes.absolute)
+        return Response(
+            token_pair(site, opened.session, opened.secret), headers=UNSTORED, cookies=[over]
+        )
+    given = site.cookies.given(opened.secret, site.sessions.lifetimes.absolute)
     to: Any = Response(
         None,
         status_code=303,
@@ -290,8 +291,8 @@ async def unlink_identity(identity_id: FromPath[str], request: ApiRequest) -> Re
         identity=identity_at(known.issuer, known.subject),
     )
     await site.bus.handle(unlinking, by_nobody(who.tenant))
-    ended = await site.sessions.end_all(who.person_id, who.tenant, who.session_id)
-    await record_ends(site, ended, who.tenant, "revoked")
+    ended = await site.sessions.end_all(who.person_id, but=who.session_id)
+    await record_ends(site, who.person_id, ended, "revoked")
     return Response(None, status_code=204)
 
 

@@ -3,9 +3,10 @@
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from datetime import datetime
+from typing import Any, LiteralString, ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -28,12 +29,30 @@ WAITING = 32
 NICENESS = 10
 """How far hashing stands back for those who only read."""
 
+_LATER: LiteralString = "greatest(clock_timestamp(), c.changed_at + interval '1 microsecond')"
+"""No two passwords of a person are from the same moment, which tells them apart."""
+
+_KEEP: LiteralString = (
+    "INSERT INTO people.credentials AS c (person_id, hash) VALUES (%(person)s, %(hash)s)"
+    f" ON CONFLICT (person_id) DO UPDATE SET hash = excluded.hash, changed_at = {_LATER}"
+    " RETURNING changed_at"
+)
+
+_REPLACE: LiteralString = (
+    f"UPDATE people.credentials AS c SET hash = %(hash)s, changed_at = {_LATER}"
+    " WHERE person_id = %(person)s AND changed_at = %(since)s RETURNING changed_at"
+)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class PasswordsBusy(Exception):
     """More passwords are to be hashed than there is time for."""
+
+
+class PasswordReplaced(Exception):
+    """The password that was right a moment ago is another now."""
 
 
 class Passwords:
@@ -50,20 +69,35 @@ class Passwords:
         self._under_way = 0
         self._nobody = self._hasher.hash("nobody's password")
 
-    async def keep(self, person_id: str, password: str, *about: str) -> None:
-        """Store a password's hash in place of the one before.
+    async def keep(self, person_id: str, password: str, *about: str) -> datetime:
+        """Store a password's hash in place of the one before; since when it is this one.
 
         Raises Rejected for a password that is common, or made of what is known `about` the person.
         """
+        return await self._store(_KEEP, {"person": person_id}, password, about)
+
+    async def replace(self, person_id: str, password: str, since: datetime) -> datetime:
+        """Replace a password that is what it is `since` then; since when it is the new one.
+
+        Raises PasswordReplaced where it is that no more, and Rejected as `keep` does.
+        """
+        return await self._store(_REPLACE, {"person": person_id, "since": since}, password)
+
+    async def _store(
+        self,
+        statement: LiteralString,
+        whose: dict[str, Any],
+        password: str,
+        about: Sequence[str] = (),
+    ) -> datetime:
         require(not is_common(password, about), "password_common")
         hashed = await self._in_thread(self._hasher.hash, password)
         async with self._pool.connection() as connection:
-            await connection.execute(
-                "INSERT INTO people.credentials (person_id, hash) VALUES (%s, %s)"
-                " ON CONFLICT (person_id) DO UPDATE"
-                " SET hash = excluded.hash, changed_at = clock_timestamp()",
-                (person_id, hashed),
-            )
+            cursor = await connection.execute(statement, whose | {"hash": hashed})
+            row = await cursor.fetchone()
+        if row is None:
+            raise PasswordReplaced
+        return row[0]
 
     async def forget(self, person_id: str) -> None:
         """Drop the hash of an account that was not made after all."""
@@ -72,29 +106,29 @@ class Passwords:
                 "DELETE FROM people.credentials WHERE person_id = %s", (person_id,)
             )
 
-    async def matches(self, person_id: str | None, password: str) -> bool:
-        """Whether it is this person's password; takes as long when there is no such person.
+    async def matches(self, person_id: str | None, password: str) -> datetime | None:
+        """Since when it is this person's password; takes as long when there is no such person.
 
-        A hash that was made with other parameters than today's is made anew. Raises PasswordsBusy.
+        None where it is not. A hash that was made with other parameters than today's is made anew.
+        Raises PasswordsBusy.
         """
-        hashed = await self._hash_of(person_id) if person_id else None
-        verified = await self._in_thread(self._verify, hashed or self._nobody, password)
-        if not verified or hashed is None:
-            return False
-        if self._hasher.check_needs_rehash(hashed):
+        kept = await self._kept(person_id) if person_id else None
+        hashed, since = kept or (self._nobody, None)
+        if not await self._in_thread(self._verify, hashed, password):
+            return None
+        if since and self._hasher.check_needs_rehash(hashed):
             await self._renew(hashed, password)
-        return True
+        return since
 
     def close(self) -> None:
         self._threads.shutdown()
 
-    async def _hash_of(self, person_id: str) -> str | None:
+    async def _kept(self, person_id: str) -> tuple[str, datetime] | None:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(
-                "SELECT hash FROM people.credentials WHERE person_id = %s", (person_id,)
+                "SELECT hash, changed_at FROM people.credentials WHERE person_id = %s", (person_id,)
             )
-            row = await cursor.fetchone()
-        return row[0] if row else None
+            return await cursor.fetchone()
 
     async def _renew(self, hashed: str, password: str) -> None:
         """Put a new hash in the place of an old one, unless the password was changed meanwhile."""

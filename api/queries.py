@@ -89,9 +89,8 @@ async def answer(request: AnyRequest, spec: QuerySpec, query: Query) -> ASGIResp
     if spec.needs is not None and not viewer.may(spec.needs):
         raise PermissionDenied(spec.needs)
     query.check()
-    wanted = position_of(request)
-    if spec.model is not None and wanted is not None:
-        await site.positions.reach(spec.model, wanted)
+    if spec.model is not None:
+        await reach(request, spec.model)
     checkpoint = site.positions.current(spec.model) if spec.model else None
     if spec.model is None or checkpoint is None:
         body = await _ask(request, query, viewer)
@@ -151,6 +150,13 @@ async def _ask_shared(
 def _address(request: AnyRequest) -> bytes:
     scope = request.scope
     return f"{tenant_of(request)} {scope['path']}?".encode() + scope["query_string"]
+
+
+async def reach(request: AnyRequest, model: type[ReadModel]) -> None:
+    """Wait until a read model shows the position that the request asks for."""
+    wanted = position_of(request)
+    if wanted is not None:
+        await site_of(request).positions.reach(model, wanted)
 
 
 def position_of(request: AnyRequest) -> int | None:

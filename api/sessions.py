@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, LiteralString
 
@@ -9,6 +10,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from api.passwords import PasswordReplaced
 from api.remembered import Remembered
 from api.revocations import Revocations
 from domain.people import SessionKind
@@ -26,16 +28,35 @@ _LASTS: LiteralString = (
     " AND s.seen_at > clock_timestamp() - make_interval(secs => %(idle)s)"
 )
 
-_OPEN: LiteralString = (
-    "WITH opened AS ("
-    " INSERT INTO people.sessions (id, person_id, tenant, kind, expires_at) VALUES"
-    " (%(id)s, %(person)s, %(tenant)s, %(kind)s,"
-    " clock_timestamp() + make_interval(secs => %(seconds)s))"
-    " RETURNING id, person_id, tenant, expires_at"
+_OPENED: LiteralString = (
+    " RETURNING id, person_id, tenant, expires_at, kind"
     "), kept AS ("
-    " INSERT INTO people.session_secrets (digest, session_id) VALUES (%(digest)s, %(id)s)"
+    " INSERT INTO people.session_secrets (digest, session_id) SELECT %(digest)s, id FROM opened"
     ") SELECT * FROM opened"
 )
+
+_OPEN: LiteralString = (
+    "WITH proven AS ("
+    " SELECT FROM people.credentials"
+    " WHERE person_id = %(person)s AND changed_at = %(since)s FOR SHARE"
+    "), opened AS ("
+    " INSERT INTO people.sessions (id, person_id, tenant, kind, expires_at)"
+    " SELECT %(id)s, %(person)s, %(tenant)s, %(kind)s,"
+    " clock_timestamp() + make_interval(secs => %(seconds)s)"
+    " WHERE %(since)s::timestamptz IS NULL OR EXISTS (SELECT FROM proven)" + _OPENED
+)
+"""The lock makes whoever replaces the password wait, and so find the session to be ended."""
+
+_FOLLOW: LiteralString = (
+    "WITH opened AS ("
+    " INSERT INTO people.sessions (id, person_id, tenant, kind, expires_at)"
+    " SELECT %(id)s, s.person_id, %(tenant)s, s.kind, s.expires_at FROM people.sessions s"
+    f" WHERE s.id = %(present)s AND s.person_id = %(person)s AND {_LASTS}" + _OPENED
+)
+
+_FOLLOWING: LiteralString = "SELECT pg_advisory_xact_lock_shared(hashtextextended(%s, 0))"
+_ENDING: LiteralString = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+"""So that no session follows from one that is being ended, unseen by what ends it."""
 
 _SEE: LiteralString = (
     "UPDATE people.sessions s SET seen_at = clock_timestamp() FROM people.session_secrets k"
@@ -57,9 +78,9 @@ _OF_SPENT: LiteralString = (
 _END: LiteralString = (
     "WITH ended AS ("
     " UPDATE people.sessions SET revoked_at = clock_timestamp()"
-    " WHERE revoked_at IS NULL AND tenant = %(tenant)s AND person_id = %(person)s"
-    " AND id = coalesce(%(id)s, id) AND id IS DISTINCT FROM %(but)s RETURNING id"
-    ") SELECT id, pg_notify('imprimatur_sessions', id) FROM ended"
+    " WHERE revoked_at IS NULL AND person_id = %(person)s AND tenant = coalesce(%(tenant)s, tenant)"
+    " AND id = coalesce(%(id)s, id) AND id IS DISTINCT FROM %(but)s RETURNING id, tenant"
+    ") SELECT id, tenant, pg_notify('imprimatur_sessions', id) FROM ended"
 )
 
 _LIST: LiteralString = (
@@ -97,6 +118,21 @@ class Session(Struct, frozen=True):
     expires_at: datetime
 
 
+class Opened(Struct, frozen=True):
+    """A new session, and the secret that opens it: a cookie, or the first refresh token."""
+
+    session: Session
+    kind: SessionKind
+    secret: str
+
+
+class Ended(Struct, frozen=True):
+    """A session that was ended just now."""
+
+    id: str
+    tenant: str
+
+
 class ListedSession(Struct, frozen=True):
     """A session as its owner sees it, less what the log says of it."""
 
@@ -125,15 +161,40 @@ class Sessions:
         self.lifetimes = lifetimes
 
     async def open(
-        self, session_id: str, person_id: str, tenant: str, kind: SessionKind
-    ) -> tuple[Session, str]:
-        """A new session, and the secret that opens it: a cookie, or the first refresh token."""
+        self,
+        session_id: str,
+        person_id: str,
+        tenant: str,
+        kind: SessionKind,
+        since: datetime | None,
+    ) -> Opened:
+        """A new session of somebody whose password was right, and is what it is `since` then.
+
+        None stands for another proof than a password. Raises PasswordReplaced.
+        """
         secret = secrets.token_urlsafe(SECRET_BYTES)
         said = {"id": session_id, "person": person_id, "tenant": tenant, "kind": kind}
-        seconds = {"seconds": self.lifetimes.absolute, "digest": _digest(secret)}
+        said |= {"since": since, "seconds": self.lifetimes.absolute, "digest": _digest(secret)}
         async with self._pool.connection() as connection:
-            cursor = await connection.execute(_OPEN, said | seconds)
-            return await _session(cursor), secret
+            row = await (await connection.execute(_OPEN, said)).fetchone()
+        if row is None:
+            raise PasswordReplaced
+        return Opened(Session(*row[:4]), row[4], secret)
+
+    async def follow(self, session_id: str, person_id: str, present: str, tenant: str) -> Opened:
+        """A session in a tenant by the `present` one, of its kind and with its end.
+
+        Raises SessionOver.
+        """
+        secret = secrets.token_urlsafe(SECRET_BYTES)
+        said = {"id": session_id, "person": person_id, "present": present, "tenant": tenant}
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_FOLLOWING, (person_id,))
+            kept = {"digest": _digest(secret), "idle": self.lifetimes.idle}
+            row = await (await connection.execute(_FOLLOW, said | kept)).fetchone()
+        if row is None:
+            raise SessionOver
+        return Opened(Session(*row[:4]), row[4], secret)
 
     async def discard(self, session: Session) -> None:
         """Drop a session that nobody was given."""
@@ -167,8 +228,8 @@ class Sessions:
             )
             return await cursor.fetchone() is not None
 
-    async def renew(self, token: str) -> tuple[Session, str]:
-        """Spend a refresh token for the next one.
+    async def renew(self, token: str, check: Callable[[Session], None]) -> tuple[Session, str]:
+        """Spend a refresh token for the next one, unless `check` raises.
 
         Raises SessionOver, and TokenReused when it was spent before.
         """
@@ -176,6 +237,7 @@ class Sessions:
         async with self._pool.connection() as connection, connection.transaction():
             await self._refuse_spent(connection, digest)
             session = await self._see(connection, digest, "token")
+            check(session)
             spent = await connection.execute(_SPEND, (digest,))
             if spent.rowcount == 0:  # by another request, while this one waited for the session
                 raise TokenReused(session)
@@ -185,13 +247,15 @@ class Sessions:
             )
         return session, following
 
-    async def end(self, person_id: str, tenant: str, session_id: str) -> list[str]:
+    async def end(self, person_id: str, tenant: str, session_id: str) -> list[Ended]:
         """End one session of a person; what was ended by it."""
-        return await self._end(person=person_id, tenant=tenant, id=session_id, but=None)
+        return await self._end(person_id, tenant=tenant, id=session_id, but=None)
 
-    async def end_all(self, person_id: str, tenant: str, but: str | None = None) -> list[str]:
-        """End every session of a person, but one; what was ended by it."""
-        return await self._end(person=person_id, tenant=tenant, id=None, but=but)
+    async def end_all(
+        self, person_id: str, tenant: str | None = None, but: str | None = None
+    ) -> list[Ended]:
+        """End all of a person's sessions, everywhere or in a tenant, but one; those that ended."""
+        return await self._end(person_id, tenant=tenant, id=None, but=but)
 
     async def of_person(self, person_id: str, tenant: str) -> list[ListedSession]:
         """Where a person is signed in."""
@@ -200,11 +264,12 @@ class Sessions:
             cursor = await connection.execute(_LIST, said)
             return [ListedSession(*row) for row in await cursor.fetchall()]
 
-    async def _end(self, **whose: str | None) -> list[str]:
-        async with self._pool.connection() as connection:
-            cursor = await connection.execute(_END, whose)
-            ended = [session_id for session_id, _ in await cursor.fetchall()]
-        self._revocations.learn(ended)
+    async def _end(self, person_id: str, **which: str | None) -> list[Ended]:
+        async with self._pool.connection() as connection, connection.transaction():
+            await connection.execute(_ENDING, (person_id,))
+            cursor = await connection.execute(_END, which | {"person": person_id})
+            ended = [Ended(id_, tenant) for id_, tenant, _ in await cursor.fetchall()]
+        self._revocations.learn(one.id for one in ended)
         return ended
 
     async def _refuse_spent(self, connection: AsyncConnection[Any], digest: bytes) -> None:

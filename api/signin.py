@@ -1,5 +1,7 @@
 """Signing in and out, and where one is signed in."""
 
+from datetime import UTC, datetime
+from math import ceil
 from typing import Annotated, Any
 
 from litestar import Response, delete, get, post
@@ -14,13 +16,14 @@ from api.errors import AnyRequest, Refusal
 from api.factors import Code, shown_second_factor
 from api.guards import LOGIN
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
+from api.passwords import PasswordReplaced
 from api.requests import ApiRequest
-from api.sessions import ListedSession, Session, SessionOver, TokenReused
+from api.sessions import Ended, ListedSession, Opened, Session, SessionOver, TokenReused
 from api.site import Site, site_of
 from api.tenants import settle_tenant, tenant_of
 from commands.bus import NOTHING_APPENDED, Envelope
 from commands.kernel import SYSTEM, Banned, check_standing
-from commands.people import EndSession, StartSession
+from commands.people.sessions import EndSession, StartSession
 from domain.appeals import Appeal, appeal_of
 from domain.kernel import Rejected
 from domain.people import Ban, EmailClaim, EndReason, SessionKind, UsernameClaim, same_address
@@ -28,9 +31,6 @@ from domain.people import Session as SessionState
 from projections.kernel import API
 
 MAX_USER_AGENT = 300
-
-NOBODY = "nobody"
-"""Who is looked up for a name that nobody has, so that it takes as long."""
 
 
 class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,28 +98,28 @@ async def login(
     request: ApiRequest, data: JSONBody[Credentials]
 ) -> Response[TokenPair | BrowserSession]:
     site = site_of(request)
-    person_id, passwords = await _authenticate(request, data)
+    person_id, since = await _authenticate(request, data)
     factor = await shown_second_factor(request, person_id, data.code)
+    tenant = tenant_of(request)
     kind: SessionKind = "cookie" if data.session else "token"
     try:
-        session, secret = await start_session(request, person_id, passwords, kind, factor=factor)
+        opened = await site.sessions.open(site.new_id(), person_id, tenant, kind, since)
+        await record_start(request, opened, factor=factor)
+    except PasswordReplaced as error:
+        raise Refusal(401, "invalid_credentials") from error
     except Banned as banned:
-        raise await _appealable(site, tenant_of(request), person_id, banned.ban) from banned
-    if not data.session:
-        return Response(token_pair(site, session, secret))
-    seconds = site.sessions.lifetimes.absolute
-    answer = BrowserSession(csrf_token=csrf_token(secret), expires_in=seconds)
-    return Response(answer, cookies=site.cookies.given(secret, seconds))
+        raise await _appealable(site, tenant, person_id, banned.ban) from banned
+    return signed_in_by(site, opened)
 
 
-async def _authenticate(request: AnyRequest, given: Credentials) -> tuple[str, int]:
-    """Whose password it is, and how often it had been replaced when it was found right."""
+async def _authenticate(request: AnyRequest, given: Credentials) -> tuple[str, datetime]:
+    """Whose password it is, and since when."""
     site, tenant = site_of(request), tenant_of(request)
     person_id = await named(site, given.username, tenant)
-    person = await site.bus.person(person_id or NOBODY, tenant)
-    if not await site.passwords.matches(person_id, given.password) or person_id is None:
+    since = await site.passwords.matches(person_id, given.password)
+    if since is None or person_id is None:
         raise Refusal(401, "invalid_credentials")
-    return person_id, person.passwords
+    return person_id, since
 
 
 async def _appealable(site: Site, tenant: str, person_id: str, ban: Ban) -> Refusal:
@@ -141,40 +141,36 @@ async def named(site: Site, name: str, tenant: str) -> str | None:
     return claim.person_id if claim else None
 
 
-async def start_session(
-    request: AnyRequest,
-    person_id: str,
-    passwords: int,
-    kind: SessionKind,
-    *,
-    factor: str = "",
-    identity_id: str = "",
-) -> tuple[Session, str]:
-    """Open a session under an id and a secret that nobody could know before.
-
-    Its row is there before its event, so that a change of the password that the event does not
-    know of finds the row, and ends it.
-    """
-    site, tenant = site_of(request), tenant_of(request)
-    session, secret = await site.sessions.open(site.new_id(), person_id, tenant, kind)
+async def record_start(
+    request: AnyRequest, opened: Opened, *, factor: str = "", identity_id: str = ""
+) -> None:
+    """Note in the log that a session begins, which may have been ended meanwhile."""
+    site, session = site_of(request), opened.session
     command = StartSession(
         session_id=session.id,
-        person_id=person_id,
-        passwords=passwords,
-        kind=kind,
+        person_id=session.person_id,
+        kind=opened.kind,
         second_factor=factor,
         user_agent=request.headers.get("user-agent", "")[:MAX_USER_AGENT],
         address=request.client.host if request.client else "",
         identity_id=identity_id,
     )
     try:
-        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=tenant))
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=session.tenant))
     except NOTHING_APPENDED as error:
         await site.sessions.discard(session)
         if isinstance(error, Rejected):
             raise Refusal(401, error.code) from error
         raise
-    return session, secret
+
+
+def signed_in_by(site: Site, opened: Opened) -> Response[TokenPair | BrowserSession]:
+    """The answer that gives somebody what opens their new session."""
+    if opened.kind == "token":
+        return Response(token_pair(site, opened.session, opened.secret))
+    seconds = ceil((opened.session.expires_at - datetime.now(UTC)).total_seconds())
+    answer = BrowserSession(csrf_token=csrf_token(opened.secret), expires_in=seconds)
+    return Response(answer, cookies=site.cookies.given(opened.secret, seconds))
 
 
 def token_pair(site: Site, session: Session, secret: str) -> TokenPair:
@@ -197,24 +193,25 @@ def token_pair(site: Site, session: Session, secret: str) -> TokenPair:
 async def refresh(request: ApiRequest, data: JSONBody[RefreshToken]) -> TokenPair:
     site = site_of(request)
     try:
-        session, secret = await site.sessions.renew(data.refresh_token)
+        session, secret = await site.sessions.renew(
+            data.refresh_token, lambda session: settle_tenant(request, session.tenant)
+        )
     except SessionOver as error:
         raise Refusal(401, "not_signed_in") from error
     except TokenReused as reused:
         stolen = reused.session
         ended = await site.sessions.end(stolen.person_id, stolen.tenant, stolen.id)
-        await record_ends(site, ended, stolen.tenant, "token_reused")
+        await record_ends(site, stolen.person_id, ended, "token_reused")
         raise Refusal(401, "not_signed_in") from reused
-    settle_tenant(request, session.tenant)
     check_standing(await site.bus.person(session.person_id, session.tenant), site.clock())
     return token_pair(site, session, secret)
 
 
-async def record_ends(site: Site, session_ids: list[str], tenant: str, reason: EndReason) -> None:
-    """Note in the log which sessions have ended, and why."""
-    for session_id in session_ids:
-        command = EndSession(session_id=session_id, reason=reason)
-        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=tenant))
+async def record_ends(site: Site, person_id: str, ended: list[Ended], reason: EndReason) -> None:
+    """Note in the log, each in its own tenant, which sessions of a person have ended, and why."""
+    for one in ended:
+        command = EndSession(session_id=one.id, person_id=person_id, reason=reason)
+        await site.bus.handle(command, Envelope(actor=SYSTEM, tenant=one.tenant))
 
 
 @post(
@@ -230,7 +227,7 @@ async def record_ends(site: Site, session_ids: list[str], tenant: str, reason: E
 async def logout(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
     ended = await site.sessions.end(who.person_id, who.tenant, who.session_id)
-    await record_ends(site, ended, who.tenant, "signed_out")
+    await record_ends(site, who.person_id, ended, "signed_out")
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 
@@ -239,17 +236,17 @@ async def logout(request: ApiRequest) -> Response[None]:
     status_code=204,
     operation_id="logoutEverywhere",
     operation_class=documenting(),
-    summary="Sign out everywhere, at once; personal tokens are revoked as well.",
+    summary="Sign out everywhere, in every organisation; personal tokens are revoked as well.",
     tags=["people"],
     responses=NO_CONTENT | errors(400, 401, 403, 503),
     security=SIGNED_IN,
 )
 async def logout_all(request: ApiRequest) -> Response[None]:
     who, site = identity_of(request), site_of(request)
-    ended = await site.sessions.end_all(who.person_id, who.tenant)
-    revoked = await site.api_tokens.revoke(who.person_id, who.tenant)
-    await record_ends(site, ended, who.tenant, "signed_out")
-    await record_revocations(site, revoked, who.person_id, who.tenant)
+    ended = await site.sessions.end_all(who.person_id)
+    revoked = await site.api_tokens.revoke(who.person_id)
+    await record_ends(site, who.person_id, ended, "signed_out")
+    await record_revocations(site, who.person_id, revoked)
     return Response(None, status_code=204, cookies=site.cookies.taken())
 
 
@@ -303,7 +300,7 @@ async def end_session(session_id: FromPath[str], request: ApiRequest) -> Respons
     ended = await site.sessions.end(who.person_id, who.tenant, session_id)
     if not ended:
         raise Refusal(404, "session_not_found")
-    await record_ends(site, ended, who.tenant, "revoked")
+    await record_ends(site, who.person_id, ended, "revoked")
     return Response(None, status_code=204)
 
 

@@ -6,7 +6,8 @@ from typing import Annotated
 from msgspec import Meta
 
 from commands.kernel import Command, Context, Job, NotFound, command, policy
-from commands.people import SendLetter, change_of
+from commands.people.bans import change_of
+from commands.people.letters import SendLetter
 from domain.appeals import Appeal, AppealAccepted, AppealLodged, AppealRejected, appeal_of
 from domain.catalogue import Note, Reason
 from domain.kernel import Event, Rejected, require

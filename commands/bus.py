@@ -1,10 +1,8 @@
 """The bus: from a command to an answer that survives a power cut."""
 
-import asyncio
 import re
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -36,9 +34,9 @@ from commands.log import (
     Moved,
     NewEvent,
     Read,
-    Verdict,
 )
 from commands.vault import KeyDestroyed, Vault
+from commands.verdicts import Verdicts
 from domain.kernel import Event, Recorded, Rejected, State, category, encode, event_name
 from domain.people import Person
 from domain.tenancy import MAIN, Tenant
@@ -122,9 +120,10 @@ class Bus:
         new_id: Callable[[], str],
     ) -> None:
         self._writer = writer
-        self._verdicts = _Verdicts()
+        self._verdicts = Verdicts()
         self._reader = reader
         self._vault = vault
+        self._reader = reader
         self._states = _States(reader, vault)
         self._clock = clock
         self._new_id = new_id
@@ -202,6 +201,10 @@ class Bus:
         loaded = await self._states.load(tenant, state, key, fresh=True)
         return cast("S", loaded.state) if loaded.version else None
 
+    async def event(self, position: int, tenant: str) -> Event:
+        """What happened at a position, for a job that follows from it."""
+        return (await self._reader.at(tenant, position)).event
+
     async def opened(self, history: list[Recorded]) -> list[Recorded]:
         """Events from the log with their personal texts readable."""
         return await self._vault.opened(history)
@@ -230,7 +233,7 @@ class Bus:
             key = key_of(name, command, envelope.actor, envelope.tenant, declared)
             declared[name] = (
                 Loaded(self._vault.stream_of(state, key), state())
-                if name == spec.new_id
+                if name == spec.new_id and not fresh  # an id just made is nobody's, most times
                 else await self._states.load(envelope.tenant, state, key, fresh=fresh)
             )
         ctx = Context(
@@ -253,40 +256,6 @@ class Bus:
         blanks = {spec.new_id: ""} if spec.new_id else {}
         asked = json.encode((spec.name, actor, structs.replace(command, **blanks)))
         return self._vault.digest(asked)
-
-
-class _Verdicts:
-    """Brings verdicts from the writer's thread to the event loop: one wake-up for a whole batch."""
-
-    def __init__(self) -> None:
-        self._ready: deque[tuple[asyncio.Future[Verdict], Future[Verdict]]] = deque()
-
-    async def of(self, written: "Future[Verdict]") -> Verdict:
-        """The verdict, once it is there; an append that nobody waits for any more is not begun."""
-        loop = asyncio.get_running_loop()
-        waiting: asyncio.Future[Verdict] = loop.create_future()
-
-        def settled(future: "Future[Verdict]") -> None:
-            self._ready.append((waiting, future))
-            if len(self._ready) == 1:  # whoever is first wakes the loop for those behind it
-                loop.call_soon_threadsafe(self._hand_over)
-
-        written.add_done_callback(settled)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            written.cancel()
-            raise
-
-    def _hand_over(self) -> None:
-        while self._ready:
-            waiting, written = self._ready.popleft()
-            if waiting.done():
-                continue
-            if error := written.exception():
-                waiting.set_exception(error)
-            else:
-                waiting.set_result(written.result())
 
 
 class _Decision(Struct, frozen=True):
@@ -344,9 +313,11 @@ class _States:
         self._cache: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
 
     async def load(self, tenant: str, state: type[State], key: str, *, fresh: bool) -> Loaded:
+        stream = self._vault.stream_of(state, key)
+        if state.claim and not key:
+            return Loaded(stream, state())
         if not KEY.fullmatch(key):
             raise NotFound(category(state))
-        stream = self._vault.stream_of(state, key)
         known = self._cache.get((tenant, stream))
         if not fresh and known is not None:
             self._cache.move_to_end((tenant, stream))

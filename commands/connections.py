@@ -53,4 +53,8 @@ class TenantPool(AsyncConnectionPool[AsyncConnection[Any]]):
             one = cast("TenantConnection", connection)
             if one.tenant != tenant:
                 await one.serve(tenant)
-            yield one
+            try:
+                yield one
+            finally:
+                if tenant == EVERY_TENANT and not one.broken:
+                    await one.serve("")

@@ -46,6 +46,10 @@ _ANSWERED: LiteralString = (
     " WHERE tenant = %s AND command_id = %s AND actor = %s"
 )
 
+_AT: LiteralString = (
+    f"SELECT {RECORDED_COLUMNS} FROM log.events WHERE tenant = %s AND position = %s"
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -355,3 +359,11 @@ class LogReader:
             cursor = await connection.execute(_ANSWERED, (tenant, command_id, actor))
             row = await cursor.fetchone()
         return Duplicate(*row) if row else None
+
+    async def at(self, tenant: str, position: int) -> Recorded:
+        """The event of a position, which must be there."""
+        async with self._pool.of(tenant) as connection:
+            cursor = await connection.execute(_AT, (tenant, position))
+            (one,) = [recorded(row) for row in await cursor.fetchall()]
+        (opened,) = await self._vault.opened([one])
+        return opened

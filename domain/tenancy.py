@@ -189,6 +189,11 @@ class MemberJoined(Event):
     person_id: str
 
 
+class MemberLeft(Event):
+    tenant_id: str
+    person_id: str
+
+
 class AdministratorAppointed(Event):
     tenant_id: str
     person_id: str
@@ -202,7 +207,7 @@ class AdministratorDismissed(Event):
 class Members(State):
     """How many people a tenant has, and who of them administers it."""
 
-    folds = (MemberJoined, AdministratorAppointed, AdministratorDismissed)
+    folds = (MemberJoined, MemberLeft, AdministratorAppointed, AdministratorDismissed)
     key = "tenant_id"
     claim = True
 
@@ -213,6 +218,8 @@ class Members(State):
         match event:
             case MemberJoined():
                 return replace(self, count=self.count + 1)
+            case MemberLeft():
+                return replace(self, count=self.count - 1)
             case AdministratorAppointed():
                 return replace(self, administrators=self.administrators | {event.person_id})
             case AdministratorDismissed():

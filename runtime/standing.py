@@ -3,8 +3,9 @@
 from api.sessions import Sessions
 from commands.bus import Bus, Envelope
 from commands.kernel import SYSTEM, Command, Origin
-from commands.people import EndBan, EndSession, LiftBan
 from commands.people.administration import EndSessions
+from commands.people.bans import EndBan, LiftBan
+from commands.people.sessions import EndSession
 
 
 class Standing:
@@ -20,10 +21,9 @@ class Standing:
 
     async def end_sessions(self, job: EndSessions, origin: Origin) -> None:
         """End a person's sessions, which every api process is told of, and note each in the log."""
-        for session_id in await self._sessions.end_all(job.person_id, origin.tenant):
-            await self._report(
-                EndSession(session_id=session_id, reason=job.reason), origin, session_id
-            )
+        for one in await self._sessions.end_all(job.person_id, origin.tenant):
+            ending = EndSession(session_id=one.id, person_id=job.person_id, reason=job.reason)
+            await self._report(ending, origin, one.id)
 
     async def _report(self, command: Command, origin: Origin, what: str) -> None:
         envelope = Envelope(

@@ -27,8 +27,10 @@ from api.sessions import Sessions, sweep_sessions
 from commands.catalogue import DiscardArchive, ProcessArchive, ReleasePages
 from commands.connections import EVERY_TENANT, TenantPool
 from commands.kernel import Job, Origin
-from commands.people import LiftBan, SendLetter
+from commands.memberships import SendInvitation
 from commands.people.administration import EndSessions
+from commands.people.bans import LiftBan
+from commands.people.letters import SendLetter
 from commands.pictures import SettlePicture
 from commands.tenancy import DiscardTenant
 from ingest.blobs import BlobStoreUnavailable
@@ -123,6 +125,7 @@ def _register(
         ProcessArchive: ingest.process,
         DiscardArchive: ingest.discard,
         ReleasePages: lambda job, _origin: ingest.release(job),
+        SendInvitation: post.invite,
         SendLetter: post.send,
         DiscardTenant: disposal.discard,
         SettlePicture: pictures.settle,

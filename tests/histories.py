@@ -18,9 +18,12 @@ from domain.catalogue import (
     SlugClaimed,
 )
 from domain.kernel import Event
+from domain.memberships import InvitationAccepted, InvitationSent, InvitationWithdrawn
 from domain.people import (
+    AccountLeft,
     AvatarChanged,
     EmailAdded,
+    EmailRequested,
     IdentityClaimed,
     IdentityLinked,
     PersonBanned,
@@ -97,10 +100,9 @@ logo_changed = LogoChanged(tenant_id=MAIN, picture_id="l1", sha256="b" * 64)
 role_defined = RoleDefined(tenant_id="school", role="uploader", permissions=())
 
 
-email_confirmed = EmailAdded(person_id="ana", email="ana@example.org", confirmed=True)
 IDENTITY = identity_at("https://accounts.example.org", "ana-there")
 identity_linked = (
-    email_confirmed,
+    EmailAdded(person_id="ana", email="ana@example.org", confirmed=True),
     IdentityClaimed(identity=IDENTITY, person_id="ana"),
     IdentityLinked(
         person_id="ana",
@@ -118,13 +120,33 @@ def banned(person: str = "ana", by: str = "meder", until: datetime | None = None
 
 BAN_END = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
-address = EmailAdded(person_id="ana", email="ana@example.org")
 appointed = AdministratorAppointed(tenant_id=MAIN, person_id="aida")
 lodged = AppealLodged(
     appeal_id="ana-1", person_id="ana", ban=1, banned_by="meder", text="It was not me."
 )
 accepted = AppealAccepted(appeal_id="ana-1", person_id="ana", note="Sorry.")
 appeal_rejected = AppealRejected(appeal_id="ana-1", person_id="ana", reason="It was.")
+
+
+def email_added(*, confirmed: bool = False) -> EmailAdded:
+    return EmailAdded(person_id="ana", email="ana@example.org", confirmed=confirmed)
+
+
+email_requested = EmailRequested(
+    person_id="ana", email="new@example.org", asked_at=datetime(2026, 1, 1, tzinfo=UTC)
+)
+invited = InvitationSent(
+    invitation_id="v1",
+    email="dina@example.org",
+    roles=("uploader",),
+    language="en",
+    message="Come in.",
+    sent_by="aida",
+    sent_at=datetime(2026, 1, 1, tzinfo=UTC),
+)
+withdrawn = InvitationWithdrawn(invitation_id="v1")
+invitation_accepted = InvitationAccepted(invitation_id="v1", person_id="dina")
+left = AccountLeft(person_id="ana")
 
 
 def pending(by: str = "ana") -> tuple[Event, ...]:

@@ -224,7 +224,7 @@ class HttpLevel(LogLevel):
         passwords = Passwords(pool)
         revocations = Revocations(self._database.app, 0)
         sessions = Sessions(pool, revocations, LIFETIMES)
-        session, _ = await sessions.open("session", by, "main", "token")
+        opened = await sessions.open("session", by, "main", "token", None)
         stack.callback(passwords.close)
         positions = Positions(self._database.app)
         site = Site(
@@ -253,7 +253,7 @@ class HttpLevel(LogLevel):
         client = await stack.enter_async_context(
             AsyncClient(transport=transport, base_url="http://site")
         )
-        token = tokens.access(session, datetime.now(UTC), LIFETIMES.access)
+        token = tokens.access(opened.session, datetime.now(UTC), LIFETIMES.access)
         path = "/api/v1" + spec.path.format(**{n: getattr(command, n) for n in spec.path_fields})
         body = {
             name: to_builtins(value)

@@ -128,6 +128,12 @@ class Site:
         """Somebody of the CAST, or a newcomer by user name."""
         return self._people[name]
 
+    def another(self, headers: dict[str, str] | None = None) -> httpx.Client:
+        """A client with headers of its own, and nothing else."""
+        client = self._client()
+        client.headers.update(headers or {})
+        return client
+
     def client(self, name: str) -> httpx.Client:
         """The client of somebody who is here, or of nobody in particular: `anonymous`."""
         return self.anonymous if name == "anonymous" else self._people[name].client
@@ -230,6 +236,14 @@ class Site:
         """What one of a number of letters of a kind to an address opens."""
         until(lambda: len(self.letters(to, letter)) >= number)
         return self.letters(to, letter)[0]
+
+    def invitation(self, *roles: str) -> str:
+        """The id of an invitation for somebody who was never here."""
+        said = {
+            "email": f"invited-{next(self._numbers)}@example.org",
+            "roles": roles or ("reader",),
+        }
+        return self.ask("administrator", "POST", "/admin/invitations", **said)["id"]
 
     def arriving(self) -> list[Path]:
         """The files that archives are received in."""

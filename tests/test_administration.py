@@ -7,8 +7,9 @@ import pytest
 
 from commands.bus import Envelope
 from commands.kernel import SYSTEM, Command
-from commands.people import BanPerson, CreateAccount, EndBan, UnbanPerson
+from commands.people import CreateAccount
 from commands.people.administration import AssignRoles, SendPasswordReset, ToggleActive
+from commands.people.bans import BanPerson, EndBan, UnbanPerson
 from domain.kernel import Event, Rejected
 from domain.people import (
     AccountActivated,
@@ -27,7 +28,7 @@ from domain.tenancy import (
 from runtime.settings import Settings
 from runtime.wiring import open_bus, open_pool
 from tests.database import MASTER_KEY, Database
-from tests.histories import BAN_END, address, appointed, banned
+from tests.histories import BAN_END, appointed, banned, email_added
 from tests.scenario import NEW, GivenEvents
 
 WHY = "As agreed."
@@ -160,7 +161,7 @@ def test_nobody_does_to_themselves_what_makes_no_sense(
 
 
 def test_a_reset_says_who_asked_and_why(given: GivenEvents) -> None:
-    given(address).when(RESET, by="aida").then(
+    given(email_added()).when(RESET, by="aida").then(
         PasswordResetRequested(person_id="ana", request_id=NEW, requested_by="aida", reason=WHY)
     )
 

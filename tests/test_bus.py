@@ -34,7 +34,8 @@ from commands.kernel import (
     UnknownActor,
 )
 from commands.log import LogReader, LogWriter
-from commands.people import BanPerson, CreateAccount, UnbanPerson
+from commands.people import CreateAccount
+from commands.people.bans import BanPerson, UnbanPerson
 from commands.vault import KeyDestroyed, Vault
 from domain.catalogue import Chapter, Series
 from domain.kernel import Recorded, Rejected

@@ -27,13 +27,14 @@ IDS = {
     "factor_id": "f1",
     "api_token_id": "t1",
     "appeal_id": "ana-1",
+    "invitation_id": "v1",
 }
 COUNTED: dict[str, object] = {
-    "passwords": 0,
     "requests": 0,
     "renewals": 0,
     "ban": 1,
     "end": histories.BAN_END,
+    "emails": 1,
 }
 """What commands say came before them."""
 
@@ -68,13 +69,12 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (*histories.pending(), histories.rejected),
     (*histories.pending(), histories.deleted),
     (histories.banned(),),
-    (histories.email_confirmed,),
+    (histories.email_added(confirmed=True),),
     histories.identity_linked,
     (histories.banned(until=histories.BAN_END),),
     (histories.banned(), histories.lodged),
     (histories.banned(), histories.lodged, histories.appeal_rejected),
     (histories.banned(by="aida"), replace(histories.lodged, banned_by="aida")),
-    (histories.address,),
     (histories.appointed,),
     (AccountDeactivated(person_id="ana", reason="Gone."),),
     (histories.opened,),
@@ -83,6 +83,13 @@ HISTORIES: Sequence[Sequence[Event]] = [
     (SecondFactorAdded(person_id="ana", factor_id="f1"),),
     (TokenCreated(api_token_id="t1", person_id="ana", name="CI", scopes=(), expires_at=AT),),
     (histories.avatar_changed, histories.logo_changed),
+    (histories.email_added(),),
+    (histories.email_added(confirmed=True), histories.email_requested),
+    (histories.email_requested,),
+    (histories.invited,),
+    (histories.invited, histories.withdrawn),
+    (histories.invited, histories.invitation_accepted),
+    (histories.left,),
 ]
 """Every state that a rule asks about."""
 

@@ -1,8 +1,9 @@
 """The rules of accounts at other providers by which people sign in."""
 
-from commands.identities import LinkIdentity, RegisterByIdentity, UnlinkIdentity
 from commands.kernel import SYSTEM
-from commands.people import SendLetter, StartSession, ask_to_confirm
+from commands.people.identities import LinkIdentity, RegisterByIdentity, UnlinkIdentity
+from commands.people.letters import SendLetter, ask_to_confirm
+from commands.people.sessions import StartSession
 from domain.kernel import Event
 from domain.people import (
     AccountCreated,
@@ -147,14 +148,14 @@ def test_it_may_go_once_there_is_a_password(given: GivenEvents) -> None:
 
 
 def test_a_session_says_which_identity_opened_it(given: GivenEvents) -> None:
-    start = StartSession(person_id="ana", passwords=0, kind="cookie", identity_id="i1")
+    start = StartSession(person_id="ana", kind="cookie", identity_id="i1")
     given(linked()).when(start, by=SYSTEM).then(
         SessionStarted(session_id=NEW, person_id="ana", kind="cookie", identity_id="i1")
     )
 
 
 def test_what_was_unlinked_starts_no_session(given: GivenEvents) -> None:
-    start = StartSession(person_id="ana", passwords=0, kind="cookie", identity_id="i1")
+    start = StartSession(person_id="ana", kind="cookie", identity_id="i1")
     given(linked(), *UNLINKED).when(start, by=SYSTEM).then_rejected("identity_not_found")
 
 

@@ -3,23 +3,16 @@
 from datetime import timedelta
 
 from commands.kernel import SYSTEM
-from commands.people import (
-    BanPerson,
-    ConfirmEmail,
-    CreateAccount,
-    EndSession,
-    Register,
-    ReplacePassword,
-    ReviseProfile,
-    StartSession,
-    UnbanPerson,
-)
+from commands.people import ConfirmEmail, CreateAccount, Register, ReplacePassword, ReviseProfile
+from commands.people.bans import BanPerson, UnbanPerson
+from commands.people.sessions import EndSession, StartSession
 from domain.people import (
     AccountCreated,
     EmailAdded,
     EmailClaimed,
     EmailConfirmed,
     PasswordChanged,
+    PasswordReset,
     PersonBanned,
     PersonUnbanned,
     ProfileRevised,
@@ -34,8 +27,8 @@ from tests.scenario import AT, NEW, GivenEvents
 CREATE = CreateAccount(username="dina", roles=("uploader", "uploader"))
 BAN = BanPerson(person_id="ana", reason="spam")
 REGISTER = Register(username="dina", email="dina@example.org", name="Dina", language="ky")
-START = StartSession(person_id="ana", passwords=0, kind="token", address="::1")
-END = EndSession(session_id="s1", reason="revoked")
+START = StartSession(person_id="ana", kind="token", address="::1")
+END = EndSession(session_id="s1", person_id="ana", reason="revoked")
 STARTED = SessionStarted(session_id="s1", person_id="ana", kind="token")
 ENDED = SessionEnded(session_id="s1", person_id="ana", reason="revoked")
 TOMORROW = AT + timedelta(days=1)
@@ -138,7 +131,7 @@ def test_nobody_registers_somebody_elses_name(given: GivenEvents) -> None:
 
 
 def test_confirming_twice_is_harmless(given: GivenEvents) -> None:
-    confirm = ConfirmEmail(person_id="ana")
+    confirm = ConfirmEmail(person_id="ana", emails=0)
     given(EmailConfirmed(person_id="ana")).when(confirm, by=SYSTEM).then_nothing()
 
 
@@ -148,9 +141,25 @@ def test_a_session_starts(given: GivenEvents) -> None:
     )
 
 
-def test_a_session_does_not_start_with_a_password_that_was_replaced(given: GivenEvents) -> None:
-    changed = PasswordChanged(person_id="ana")
-    given(changed).when(START, by=SYSTEM).then_rejected("invalid_credentials")
+def test_a_session_that_ended_on_its_way_does_not_start(given: GivenEvents) -> None:
+    ended = SessionEnded(session_id=NEW, person_id="ana", reason="password_changed")
+    given(ended).when(START, by=SYSTEM).then_rejected("invalid_credentials")
+
+
+def test_a_session_may_end_before_it_has_begun(given: GivenEvents) -> None:
+    given().when(END, by=SYSTEM).then(ENDED)
+
+
+def test_each_replacement_of_a_password_is_noted_once(given: GivenEvents) -> None:
+    changed = ReplacePassword(person_id="ana", replaced_at=AT, forgotten=False)
+    noted = PasswordChanged(person_id="ana", replaced_at=AT)
+    given(noted).when(changed, by=SYSTEM).then_nothing()
+
+
+def test_of_two_replacements_the_earlier_may_be_noted_later(given: GivenEvents) -> None:
+    reset = ReplacePassword(person_id="ana", replaced_at=YESTERDAY, forgotten=True)
+    noted = PasswordChanged(person_id="ana", replaced_at=AT)
+    given(noted).when(reset, by=SYSTEM).then(PasswordReset(person_id="ana", replaced_at=YESTERDAY))
 
 
 def test_a_session_of_who_is_banned_does_not_start(given: GivenEvents) -> None:
@@ -166,7 +175,7 @@ def test_a_session_ends_once(given: GivenEvents) -> None:
 
 
 def test_what_a_sign_in_leads_to_is_not_asked_by_people(given: GivenEvents) -> None:
-    replaced = ReplacePassword(person_id="ana", passwords=0, forgotten=False)
+    replaced = ReplacePassword(person_id="ana", replaced_at=AT, forgotten=False)
     given().when(replaced, by="aida").then_rejected("permission_denied")
 
 

@@ -14,7 +14,7 @@ from commands.bus import Contended
 from commands.catalogue import DiscardArchive, RefuseChapter, ReleasePages, ReviseSeries
 from commands.kernel import POLICIES, Command, Job, PolicySpec
 from commands.log import APPEND, Append, LogUnavailable, NewEvent, encode_batch
-from commands.people import BanPerson
+from commands.people.bans import BanPerson
 from domain.catalogue import ChapterRefused, Finding, SeriesRevised
 from domain.people import PersonBanned
 from runtime import reactions

@@ -55,12 +55,13 @@ def known(site: Site) -> dict[str, list[str]]:
         "chapter_id": [pending, approved],
         "name": [page["url"].rpartition("/")[2]],
         "person_id": [site.newcomer("reader").id],
+        "invitation_id": [site.invitation()],
+        "role": ["visitor"],
         "session_id": [site.get("reader", "/auth/sessions")["results"][0]["id"]],
         "identity_id": ["none"],
         "token_id": [made_token(site)],
         "stream": [f"series-{series[0]}", f"chapter-{approved}"],
         "appeal_id": [appeal(site)],
-        "role": ["guest"],
     }
 
 

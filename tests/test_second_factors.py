@@ -18,13 +18,13 @@ from api.limits import BOTH
 from api.secondfactors import sweep_factors
 from api.totp import step_of, uri_of
 from commands.kernel import SYSTEM
-from commands.people import StartSession
 from commands.people.secondfactors import (
     AddSecondFactor,
     RemoveSecondFactor,
     RenewRecoveryCodes,
     UseRecoveryCode,
 )
+from commands.people.sessions import StartSession
 from domain.people import (
     RecoveryCodesRenewed,
     RecoveryCodeUsed,
@@ -90,12 +90,12 @@ def test_a_recovery_code_is_used_once(given: GivenEvents) -> None:
 
 @pytest.mark.parametrize("shown", ["", "f0"])
 def test_no_session_starts_without_the_second_factor(given: GivenEvents, shown: str) -> None:
-    start = StartSession(person_id="ana", passwords=0, kind="token", second_factor=shown)
+    start = StartSession(person_id="ana", kind="token", second_factor=shown)
     given(ADDED).when(start, by=SYSTEM).then_rejected("second_factor_required")
 
 
 def test_a_session_starts_with_the_second_factor(given: GivenEvents) -> None:
-    start = StartSession(person_id="ana", passwords=0, kind="token", second_factor="f1")
+    start = StartSession(person_id="ana", kind="token", second_factor="f1")
     started = SessionStarted(session_id=NEW, person_id="ana", kind="token")
     given(ADDED).when(start, by=SYSTEM).then(started)
 

@@ -11,7 +11,8 @@ from psycopg_pool import AsyncConnectionPool
 
 from commands.bus import Bus, Envelope
 from commands.kernel import SYSTEM, UnknownActor, check_standing
-from commands.people import BanPerson, CreateAccount, UnbanPerson
+from commands.people import CreateAccount
+from commands.people.bans import BanPerson, UnbanPerson
 from commands.vault import KeyDestroyed, KeyRing, PersonalTextBroken, Vault
 from domain.kernel import Event, Recorded, event_name, stream_of_event
 from domain.people import Person, PersonBanned, UsernameClaim

@@ -12,6 +12,7 @@ from psycopg import sql
 
 import commands.log
 from commands.bus import Envelope
+from commands.connections import EVERY_TENANT, TenantPool
 from commands.kernel import COMMANDS, SYSTEM, Command, CommandSpec, NotFound
 from commands.log import APPEND, Append, NewEvent, encode_batch
 from domain.kernel import encode, event_name, stream_of_event
@@ -25,10 +26,16 @@ from tests.database import MASTER_KEY, Database, Server
 from tests.rebuilding import fold_all
 from tests.strategies import structs
 
-EVERYTHING = Viewer("ana", frozenset({"moderation.read", "audit.read"}))
+EVERYTHING = Viewer("ana", frozenset({"moderation.read", "audit.read", "people.create"}))
 """Who may see all there is, of one tenant."""
 
-IDS = {"series_id": "s1", "chapter_id": "c1", "person_id": "ana", "appeal_id": "ana-1"}
+IDS = {
+    "series_id": "s1",
+    "chapter_id": "c1",
+    "person_id": "ana",
+    "appeal_id": "ana-1",
+    "invitation_id": "v1",
+}
 NAMED = {
     "series": "s1",
     "chapter_id": "c1",
@@ -58,6 +65,7 @@ def shared(postgres: Server) -> Iterator[Database]:
         replace(histories.opened, tenant_id="b"),
         replace(histories.role_defined, tenant_id="b"),
         histories.published,
+        histories.invited,
         replace(histories.created(), series_id="s2", slug="hidden"),
         histories.banned(),
         histories.lodged,
@@ -194,3 +202,18 @@ def test_a_connection_that_serves_nobody_sees_nothing(shared: Database) -> None:
     nobody, a, b = asyncio.run(look())
     assert (nobody, a) == (0, 0)
     assert b > 0
+
+
+def test_a_connection_that_served_everybody_serves_nobody_afterwards(shared: Database) -> None:
+    async def look() -> list[int]:
+        counts: list[int] = []
+        async with TenantPool(shared.app, min_size=1, max_size=1, open=False) as pool:
+            for serving in (pool.of(EVERY_TENANT), pool.connection()):
+                async with serving as connection:
+                    cursor = await connection.execute("SELECT count(*) FROM log.events")
+                    counts += await cursor.fetchone() or ()
+        return counts
+
+    everybody, nobody = asyncio.run(look())
+    assert everybody > 0
+    assert nobody == 0

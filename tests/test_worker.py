@@ -20,7 +20,7 @@ from commands.catalogue import (
     RejectChapter,
 )
 from commands.kernel import Command, Origin
-from commands.people import BanPerson
+from commands.people.bans import BanPerson
 from domain.catalogue import ChapterProcessed, ChapterRefused
 from domain.people import PersonBanned, PersonUnbanned
 from domain.tenancy import MAIN

@@ -1,7 +1,7 @@
-"""Accounts, sessions and bans: what may be asked, and the ban that follows a hostile archive."""
+"""Accounts: what may be asked about them."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Annotated, Literal
 from zoneinfo import available_timezones
@@ -24,9 +24,13 @@ from domain.kernel import Event, require
 from domain.people import (
     AccountCreated,
     EmailAdded,
+    EmailChanged,
     EmailClaim,
     EmailClaimed,
     EmailConfirmed,
+    EmailLetterRequested,
+    EmailReleased,
+    EmailRequested,
     EndReason,
     Name,
     PasswordChanged,
@@ -48,6 +52,9 @@ from domain.people import (
     UsernameClaimed,
 )
 from domain.tenancy import ADMINISTRATOR, Members, RoleName
+
+A_MINUTE = timedelta(minutes=1)
+
 
 Roles = Annotated[tuple[RoleName, ...], Meta(min_length=1, max_length=10)]
 
@@ -109,14 +116,56 @@ def grantable(roles: tuple[str, ...], ctx: Context) -> tuple[str, ...]:
 
 
 @command(person_id=Person)
-class ConfirmEmail(Command):
-    """Note that a person gets the letters to their address."""
+class RequestEmail(Command):
+    """Ask for another address, which is taken up when its letter is answered."""
 
     person_id: str
+    email: str
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if not person.email_confirmed:
-            yield EmailConfirmed(person_id=self.person_id)
+        is_so = person.email == self.email and person.email_confirmed and not person.new_email
+        asked = person.new_email == self.email and asked_lately(person, ctx)
+        if not is_so and not asked:
+            yield EmailRequested(person_id=self.person_id, email=self.email, asked_at=ctx.at)
+
+
+@command(post="/me/email/letter", actor=Person)
+class RequestEmailLetter(Command):
+    """Ask for another letter by which one's address can be confirmed, once a minute at most."""
+
+    def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
+        awaited = person.new_email or (person.email and not person.email_confirmed)
+        if awaited and not asked_lately(person, ctx):
+            yield EmailLetterRequested(person_id=ctx.actor, asked_at=ctx.at)
+
+
+def asked_lately(person: Person, ctx: Context) -> bool:
+    """Whether a letter was asked for so shortly before that it is still on its way."""
+    return person.email_asked_at is not None and ctx.at < person.email_asked_at + A_MINUTE
+
+
+@command(person_id=Person, new_email=EmailClaim)
+class ConfirmEmail(Command):
+    """Note that a person gets the letters to the last of `emails` addresses that they gave."""
+
+    person_id: str
+    emails: int
+
+    def decide(self, person: Person, claim: EmailClaim, ctx: Context) -> Iterator[Event]:
+        require(person.emails == self.emails and person.username, "link_invalid")
+        new, former = person.new_email, person.email
+        if not new:
+            if not person.email_confirmed:
+                yield EmailConfirmed(person_id=self.person_id)
+            return
+        require(claim.person_id in ("", self.person_id), "email_taken")
+        if new == former:
+            yield EmailChanged(person_id=self.person_id, email=new)
+            return
+        yield EmailClaimed(email=new, person_id=self.person_id)
+        yield EmailChanged(person_id=self.person_id, email=new, former=former)
+        if former:
+            yield EmailReleased(email=former, person_id=self.person_id)
 
 
 @command(patch="/me", actor=Person)
@@ -144,116 +193,18 @@ def _time_zones() -> set[str]:
     return available_timezones()
 
 
-@command(post="/people/{person_id}/ban", needs="people.ban", person_id=Person, tenant=Members)
-class BanPerson(Command):
-    """Ban a person, for good or until a moment."""
-
-    person_id: str
-    reason: Reason
-    until: Annotated[datetime, Meta(tz=True)] | None = None
-
-    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
-        require(self.person_id != ctx.actor, "own_ban")
-        require(
-            ADMINISTRATOR not in person.roles or ctx.may("people.administer"),
-            "administrator_protected",
-        )
-        require(self.until is None or self.until > ctx.at, "until_in_the_past")
-        in_force = person.ban is not None and person.is_banned(ctx.at)
-        if in_force and person.ban is not None and person.ban.until == self.until:
-            return
-        event = PersonBanned(
-            person_id=self.person_id, reason=self.reason, until=self.until, banned_by=ctx.actor
-        )
-        yield from change_of(self.person_id, person, event, members, ctx)
-
-
-@command(post="/people/{person_id}/unban", needs="people.ban", person_id=Person, tenant=Members)
-class UnbanPerson(Command):
-    """Lift a ban."""
-
-    person_id: str
-    reason: Reason | None = None
-
-    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
-        require(self.person_id != ctx.actor, "own_ban")
-        if person.ban is not None:
-            event = PersonUnbanned(person_id=self.person_id, reason=self.reason or "")
-            yield from change_of(self.person_id, person, event, members, ctx)
-
-
-@command(person_id=Person, tenant=Members)
-class EndBan(Command):
-    """Lift a ban whose end has come, unless it was lifted or changed before."""
-
-    person_id: str
-    end: datetime
-
-    def decide(self, person: Person, members: Members, ctx: Context) -> Iterator[Event]:
-        if person.ban is not None and person.ban.until == self.end:
-            event = PersonUnbanned(person_id=self.person_id)
-            yield from change_of(self.person_id, person, event, members, ctx)
-
-
-@command(session_id=Session, person_id=Person)
-class StartSession(Command):
-    """Sign somebody in whose password was right when it had been replaced `passwords` times.
-
-    `second_factor` is the one that they showed beside it.
-    """
-
-    session_id: NewId = ""
-    person_id: str
-    passwords: int
-    kind: SessionKind
-    second_factor: str = ""
-    user_agent: str = ""
-    address: str = ""
-    identity_id: str = ""
-
-    def decide(self, session: Session, person: Person, ctx: Context) -> Iterator[Event]:
-        if session.person_id:
-            return
-        check_standing(person, ctx.at)
-        require(person.passwords == self.passwords, "invalid_credentials")
-        require(not self.identity_id or person.identity(self.identity_id), "identity_not_found")
-        require(person.second_factor in ("", self.second_factor), "second_factor_required")
-        yield SessionStarted(
-            session_id=self.session_id,
-            person_id=self.person_id,
-            kind=self.kind,
-            user_agent=self.user_agent,
-            address=self.address,
-            identity_id=self.identity_id,
-        )
-
-
-@command(session_id=Session)
-class EndSession(Command):
-    """Sign a device or a browser out."""
-
-    session_id: str
-    reason: EndReason
-
-    def decide(self, session: Session, ctx: Context) -> Iterator[Event]:
-        if not session.ended:
-            yield SessionEnded(
-                session_id=self.session_id, person_id=session.person_id, reason=self.reason
-            )
-
-
 @command(person_id=Person)
 class ReplacePassword(Command):
-    """Note that a person's password, which had been replaced `passwords` times, is another now."""
+    """Note when a person's password was replaced."""
 
     person_id: str
-    passwords: int
+    replaced_at: Annotated[datetime, Meta(tz=True)]
     forgotten: bool
 
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
-        if person.passwords == self.passwords:
+        if self.replaced_at not in person.replaced:
             event = PasswordReset if self.forgotten else PasswordChanged
-            yield event(person_id=self.person_id)
+            yield event(person_id=self.person_id, replaced_at=self.replaced_at)
 
 
 @command(person_id=Person)
@@ -266,102 +217,3 @@ class RequestPasswordReset(Command):
     def decide(self, person: Person, ctx: Context) -> Iterator[Event]:
         if person.reset_requests == self.requests:
             yield PasswordResetRequested(person_id=self.person_id)
-
-
-Letter = Literal[
-    "appeal_accepted",
-    "appeal_rejected",
-    "banned",
-    "banned_until",
-    "confirm_email",
-    "password_changed",
-    "password_reset",
-    "second_factor_added",
-    "second_factor_removed",
-]
-
-
-@job
-class SendLetter(Job):
-    """Write to a person; what the letter opens is made when it is sent, and kept nowhere else."""
-
-    person_id: str
-    letter: Letter
-    about: str = ""
-    """The id of what the letter speaks of, where that is not the person."""
-
-
-@policy(EmailAdded)
-def ask_to_confirm(event: EmailAdded) -> Iterator[Job]:
-    """An address is confirmed by whoever gets the letters to it."""
-    if not event.confirmed:
-        yield SendLetter(person_id=event.person_id, letter="confirm_email")
-
-
-@policy(PasswordResetRequested)
-def send_reset(event: PasswordResetRequested) -> Iterator[Job]:
-    """A password is replaced by whoever gets the letters to the account's address."""
-    yield SendLetter(person_id=event.person_id, letter="password_reset")
-
-
-@policy(PasswordChanged)
-def tell_of_change(event: PasswordChanged) -> Iterator[Job]:
-    """People are told of what somebody else may have done."""
-    yield SendLetter(person_id=event.person_id, letter="password_changed")
-
-
-@policy(PasswordReset)
-def tell_of_reset(event: PasswordReset) -> Iterator[Job]:
-    """People are told of what somebody else may have done."""
-    yield SendLetter(person_id=event.person_id, letter="password_changed")
-
-
-@policy(SecondFactorAdded)
-def tell_of_second_factor(event: SecondFactorAdded) -> Iterator[Job]:
-    """People are told of what somebody else may have done."""
-    yield SendLetter(person_id=event.person_id, letter="second_factor_added")
-
-
-@policy(SecondFactorRemoved)
-def tell_of_removal(event: SecondFactorRemoved) -> Iterator[Job]:
-    """People are told of what somebody else may have done."""
-    yield SendLetter(person_id=event.person_id, letter="second_factor_removed")
-
-
-@policy(ChapterRefused)
-def ban_malicious_uploader(event: ChapterRefused) -> Iterator[Command]:
-    """A ban follows proven malice only, never a malformed file."""
-    if event.malicious:
-        codes = ", ".join(finding.code for finding in event.findings)
-        yield BanPerson(
-            person_id=event.uploaded_by, reason=f"hostile archive ({codes}): {event.chapter_id}"
-        )
-
-
-@job
-class LiftBan(Job):
-    """Lift a ban when its end has come."""
-
-    person_id: str
-    end: datetime
-
-    def due(self) -> datetime | None:
-        return self.end
-
-
-@policy(PersonBanned)
-def tell_of_ban(event: PersonBanned) -> Iterator[Job]:
-    """Whoever is banned is told why and for how long, and a ban that ends is lifted then."""
-    yield SendLetter(person_id=event.person_id, letter="banned_until" if event.until else "banned")
-    if event.until is not None:
-        yield LiftBan(person_id=event.person_id, end=event.until)
-
-
-def change_of(
-    person_id: str, person: Person, event: Event, members: Members, ctx: Context
-) -> Iterator[Event]:
-    """A change of an account, and what follows for who can administer the organisation."""
-    yield event
-    after = person.evolve(event)
-    able = ADMINISTRATOR in after.roles and after.active and after.ban is None
-    yield from administered(person_id, members, ctx, able=able)

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from commands.kernel import Command, Context, Job, NewId, command, job, permissions_of, policy
-from commands.people import Roles, change_of
+from commands.people import Roles
+from commands.people.bans import change_of
 from commands.tenancy import Permissions
 from domain.catalogue import Reason
 from domain.kernel import Event, require

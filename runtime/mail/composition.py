@@ -61,8 +61,9 @@ def content(
     site: str,
     link: str,
     about: Mapping[str, str],
+    message: str = "",
 ) -> Content:
-    """A letter to somebody of this name."""
+    """A letter to somebody of this name, with what a person has to say in it."""
     known = {**about, "name": name, "site": site}
 
     def filled(*texts: str) -> list[str]:
@@ -72,13 +73,17 @@ def content(
     return Content(
         language=language,
         subject=subject,
-        before=list(filter(None, filled(wording.greeting, *letter.text))),
+        before=list(filter(None, [*filled(wording.greeting, *letter.text), _quoted(message)])),
         button=letter.button,
         fallback=wording.fallback,
         link=link,
         after=list(filter(None, filled(*letter.after))),
         footer=footer,
     )
+
+
+def _quoted(message: str) -> str:
+    return f"“{message}”" if message else ""
 
 
 def compose(envelope: Envelope, content: Content) -> bytes:

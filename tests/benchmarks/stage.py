@@ -101,5 +101,5 @@ async def _token(settings: Settings, person_id: str) -> str:
     async with open_pool(settings) as pool:
         lifetimes = Lifetimes(idle=LASTING, absolute=LASTING, access=LASTING)
         sessions = Sessions(pool, Revocations(settings.dsn, 0), lifetimes)
-        session, _ = await sessions.open(new_id(), person_id, "main", "token")
-        return Tokens(SECRET).access(session, clock(), LASTING)
+        opened = await sessions.open(new_id(), person_id, "main", "token", None)
+        return Tokens(SECRET).access(opened.session, clock(), LASTING)

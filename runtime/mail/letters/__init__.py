@@ -7,7 +7,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from api.messages import language_of
-from runtime.mail.addresses import AddressInvalid, mail_server, public_url, recipient, sender
+from runtime.mail.addresses import (
+    AddressInvalid,
+    mail_server,
+    plain_name,
+    public_url,
+    recipient,
+    sender,
+)
 from runtime.mail.composition import compose, content
 from runtime.mail.outbox import ID_DIGITS, FolderTransport
 from runtime.mail.smtp import SmtpTransport
@@ -43,12 +50,14 @@ class Letters:
         letter: str,
         link: str = "",
         about: Mapping[str, str] = NOTHING,
+        organisation: str = "",
+        message: str = "",
         key: str,
     ) -> None:
         """Send a letter; sent again under its key it is the same message.
 
-        `link` is an address of the site, or a path of it; `about` is what the letter tells
-        beside what it always says. Raises MailUnavailable,
+        `link` is an address of the site, or a path of it; `about` is what the letter tells beside
+        what it always says, and `message` a person's own words. Raises MailUnavailable,
         LetterUndeliverable, SettingMissing, LetterUnknown or LinkUnfit.
         """
         transport = self._transport()
@@ -70,14 +79,16 @@ class Letters:
             recipient=whom,
             date=self._clock(),
         )
+        host = urlsplit(site).netloc
         written = content(
             said,
             words,
             language=language,
             name=whom.display_name or whom.addr_spec,
-            site=urlsplit(site).netloc,
+            site=f"{plain_name(organisation)} ({host})" if organisation else host,
             link=_within(site, link) if link else "",
             about=about,
+            message=message,
         )
         await transport.deliver(envelope, compose(envelope, written))
 
