@@ -137,9 +137,9 @@ class Bus:
         spec = COMMANDS[type(command)]
         try:
             return await self._handle(spec, command, envelope)
-        except NOT_KEPT:
+        except NOT_KEPT as refusal:
             known = await self._known(envelope)
-            if known is None:
+            if known is None or _lacks_scope(refusal, envelope):
                 raise
             return _answer_again(known, self._fingerprint(spec, command, envelope.actor))
 
@@ -150,8 +150,8 @@ class Bus:
         """
         try:
             await self._decide(COMMANDS[type(command)], command, envelope, fresh=True)
-        except NOT_KEPT:
-            if await self._known(envelope) is None:
+        except NOT_KEPT as refusal:
+            if await self._known(envelope) is None or _lacks_scope(refusal, envelope):
                 raise
 
     async def _known(self, envelope: Envelope) -> Duplicate | None:
@@ -356,6 +356,11 @@ class _States:
         self._cache.move_to_end((tenant, loaded.stream))
         if len(self._cache) > CACHED_STREAMS:
             self._cache.popitem(last=False)
+
+
+def _lacks_scope(refusal: Exception, envelope: Envelope) -> bool:
+    """Whether it may be the token that may not ask, whatever its person was answered before."""
+    return isinstance(refusal, PermissionDenied) and envelope.scopes is not None
 
 
 async def written_as(events: Sequence[Event], vault: Vault) -> list[NewEvent]:

@@ -65,7 +65,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     "auditor": _AUDITOR,
     ADMINISTRATOR: _MODERATOR
     | _AUDITOR
-    | {"people.create", "people.administer", "people.impersonate", "tenancy.administer"},
+    | {"people.create", "people.administer", "tenancy.administer"},
 }
 """The permissions that each built-in role grants, where a tenant has not said otherwise."""
 

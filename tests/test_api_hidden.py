@@ -81,7 +81,7 @@ def hidden_chapters(site: Site, hidden_series: str) -> list[str]:
     """One that waits, one that was deleted, one that is approved in a series that is hidden."""
     shown = site.series()
     waiting, gone = site.pending(shown), site.approved(shown)
-    site.ask("moderator", "DELETE", f"/chapters/{gone}")
+    site.ask("moderator", "DELETE", f"/chapters/{gone}", reason="Taken away.")
     return [waiting, gone, site.approved(hidden_series)]
 
 

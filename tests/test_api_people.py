@@ -45,6 +45,7 @@ def test_a_person_signs_in_and_reads_their_own_account(site: Site) -> None:
             "name": "",
             "language": "en",
             "time_zone": "UTC",
+            "avatar": None,
         }
 
 

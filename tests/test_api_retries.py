@@ -30,7 +30,7 @@ def test_a_chapter_is_answered_again_though_its_series_was_hidden_since(
     series, other, content = site.series(), site["other"], archive()
     key = f"hidden-{method}"
     first = good(hand_in(other, series, key, content, method))
-    site.ask("moderator", "DELETE", f"/series/{series}/publication")
+    site.ask("moderator", "DELETE", f"/series/{series}/publication", reason="Hidden.")
     again = good(hand_in(other, series, key, content, method))
     assert (again.status_code, again.json()) == (first.status_code, first.json())
     assert again.headers["X-Position"] == first.headers["X-Position"]

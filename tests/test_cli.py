@@ -216,7 +216,7 @@ def test_what_was_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, databa
             " VALUES ('catalogue', %s, 1, 'series-s1', 'broken')",
             (Catalogue.version,),
         )
-        assert re.search(rf"{Catalogue.schema()} +│ 0 +│ 6 +│ 1 ", status(on_site))
+        assert re.search(rf"{Catalogue.schema()} +│ 0 +│ 9 +│ 1 ", status(on_site))
         for name in (Catalogue.name, Catalogue.schema()):
             connection.execute("UPDATE projections.dead_letters SET retry = false")
             assert on_site("projections", "retry", name).done() == "1"
@@ -242,7 +242,7 @@ def test_what_a_policy_set_aside_is_shown_and_marked_for_a_retry(on_site: Run, d
             (BAN,),
         )
         shown = on_site("policies", "status").done()
-        assert re.search(rf"{BAN} +│ 2 +│ 4 +│ 1 ", shown)
+        assert re.search(rf"{BAN} +│ 2 +│ 7 +│ 1 ", shown)
         assert re.search(r"people\.greet +│ 3 +│ retired +│ 0 ", shown)
         for names in ((), (BAN,)):
             connection.execute("UPDATE projections.policy_dead_letters SET retry = false")

@@ -74,7 +74,7 @@ def test_the_story_holds_every_time_it_is_told_and_says_so_when_it_does_not(fold
     assert record(folder) == before, "the second time something was recorded anew"
 
     store = DirectoryStore(folder / "blobs")
-    for page in list(store.keys("pages/")):
+    for page in list(store.keys("main/pages/")):
         store.delete(page)
     third = tell(folder, status=1)
     assert third["failure"].startswith("404 for GET /api/v1/chapters/")

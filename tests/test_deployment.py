@@ -16,6 +16,7 @@ from msgspec import json
 from api.app import MAX_BODY_BYTES, build_app
 from api.guards import NOTHING_RUNS, PROTECTIVE
 from api.messages import catalogue
+from api.pictures import MAX_IMAGE_BYTES
 from api.site import Site
 from api.uploads import MAX_ARCHIVE_BYTES, MAX_FIELD_BYTES, MAX_FIELDS
 from runtime.cli import cli
@@ -160,24 +161,32 @@ def test_every_service_is_healthy_or_ends() -> None:
             assert condition == {"condition": ending}, (name, awaited)
 
 
+FORM_BYTES = 2 * MAX_FIELDS * MAX_FIELD_BYTES
+FILES = {
+    "/api/v1/series/x/chapters": MAX_ARCHIVE_BYTES + FORM_BYTES,
+    "/api/v1/me/avatar": MAX_IMAGE_BYTES + FORM_BYTES,
+    "/api/v1/tenant/logo": MAX_IMAGE_BYTES + FORM_BYTES,
+}
+"""The largest bodies of the routes that take files."""
+
+
 def test_nginx_hands_every_route_on() -> None:
     for path, handler in HANDLERS:
         if path == "/metrics":
             continue
-        limit = MAX_BODY_BYTES
         for address in (path, f"{path}/"):
             location = PUBLIC.location(address)
             assert location.value("proxy_pass") == "http://api", address
             if handler.resolve_request_max_body_size() is None:
                 assert location.value("proxy_request_buffering") == "off", address
-                limit = MAX_ARCHIVE_BYTES + 2 * MAX_FIELDS * MAX_FIELD_BYTES
+            limit = FILES.get(path, MAX_BODY_BYTES)
             assert size(location.value("client_max_body_size")) >= limit, address
 
 
-def test_some_route_takes_archives() -> None:
-    """Otherwise the limit above would hold for none."""
+def test_these_routes_take_files() -> None:
+    """Otherwise the limits above would hold for none."""
     unlimited = {path for path, one in HANDLERS if one.resolve_request_max_body_size() is None}
-    assert unlimited == {"/api/v1/series/x/chapters"}
+    assert unlimited == FILES.keys()
 
 
 def test_metrics_are_for_the_inside_only() -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import cache
-from typing import Annotated, Literal
+from typing import Annotated
 from zoneinfo import available_timezones
 
 from msgspec import UNSET, Meta, UnsetType
@@ -11,15 +11,10 @@ from msgspec import UNSET, Meta, UnsetType
 from commands.kernel import (
     Command,
     Context,
-    Job,
     NewId,
-    check_standing,
     command,
-    job,
-    policy,
 )
-from commands.tenancy import administered, joined
-from domain.catalogue import ChapterRefused, Reason
+from commands.tenancy import joined
 from domain.kernel import Event, require
 from domain.people import (
     AccountCreated,
@@ -31,27 +26,18 @@ from domain.people import (
     EmailLetterRequested,
     EmailReleased,
     EmailRequested,
-    EndReason,
     Name,
     PasswordChanged,
     PasswordReset,
     PasswordResetRequested,
     Person,
-    PersonBanned,
-    PersonUnbanned,
     ProfileRevised,
-    SecondFactorAdded,
-    SecondFactorRemoved,
-    Session,
-    SessionEnded,
-    SessionKind,
-    SessionStarted,
     Tongue,
     Username,
     UsernameClaim,
     UsernameClaimed,
 )
-from domain.tenancy import ADMINISTRATOR, Members, RoleName
+from domain.tenancy import Members, RoleName
 
 A_MINUTE = timedelta(minutes=1)
 
