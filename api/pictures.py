@@ -18,7 +18,7 @@ from api.commands import (
     envelope_of,
     errors,
 )
-from api.documents import IF_NONE_MATCH, OF_COMMANDS, WITH_ETAG, WITH_POSITION, documenting
+from api.documents import OF_COMMANDS, OF_READS, WITH_ETAG, WITH_POSITION, documenting
 from api.errors import AnyRequest, Refusal
 from api.identity import signed_in, viewer_of
 from api.parameters import NoParameters, from_texts
@@ -173,7 +173,7 @@ def _command(incoming: Incoming, sha256: str) -> Command:
 @get(
     f"{API}/people/{{person_id:str}}/avatar",
     operation_id="getAvatar",
-    operation_class=documenting(AvatarParameters, takes=(IF_NONE_MATCH,), gives=WITH_ETAG),
+    operation_class=documenting(AvatarParameters, takes=OF_READS, gives=WITH_ETAG),
     opt={"parameters": AvatarParameters},
     summary="Get the picture of somebody of one's organisation.",
     tags=["pictures"],
@@ -193,7 +193,7 @@ async def get_avatar(request: ApiRequest) -> Response[Any]:
 @get(
     f"{API}/tenant/logo",
     operation_id="getLogo",
-    operation_class=documenting(LogoParameters, takes=(IF_NONE_MATCH,), gives=WITH_ETAG),
+    operation_class=documenting(LogoParameters, takes=OF_READS, gives=WITH_ETAG),
     opt={"parameters": LogoParameters},
     summary="Get the logo of the organisation that the address belongs to.",
     tags=["pictures"],

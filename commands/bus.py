@@ -148,8 +148,9 @@ class Bus:
 
         Raises NotFound, PermissionDenied, Banned, UnknownActor.
         """
+        spec = COMMANDS[type(command)]
         try:
-            await self._decide(COMMANDS[type(command)], command, envelope, fresh=True)
+            await self._decide(spec, self._named(spec, command), envelope, fresh=True)
         except NOT_KEPT as refusal:
             if await self._known(envelope) is None or _lacks_scope(refusal, envelope):
                 raise
@@ -161,8 +162,7 @@ class Bus:
         return await self._reader.answered(envelope.tenant, envelope.command_id, envelope.actor)
 
     async def _handle(self, spec: CommandSpec, command: Command, envelope: Envelope) -> Outcome:
-        if spec.new_id and not getattr(command, spec.new_id):
-            command = structs.replace(command, **{spec.new_id: self._new_id()})
+        command = self._named(spec, command)
         command_id = envelope.command_id or self._new_id()
         for attempt in range(ATTEMPTS):
             fresh = attempt > 0
@@ -188,6 +188,12 @@ class Bus:
                 case Moved():
                     continue
         raise Contended(spec.name)
+
+    def _named(self, spec: CommandSpec, command: Command) -> Command:
+        """The command with an id for what it makes."""
+        if spec.new_id and not getattr(command, spec.new_id):
+            return structs.replace(command, **{spec.new_id: self._new_id()})
+        return command
 
     async def person(self, person_id: str, tenant: str) -> Person:
         """An account as it stands at this moment, for reads that need a permission."""

@@ -268,8 +268,6 @@ def key_of(
         return value
     for loaded in read.values():
         value = getattr(loaded.state, name, None)
-        if isinstance(value, str) and not value and loaded.version == 0:
-            raise NotFound(category(type(loaded.state)))
         if isinstance(value, str):
             if loaded.version == 0:
                 raise NotFound(category(type(loaded.state)))

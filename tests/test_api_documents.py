@@ -181,6 +181,7 @@ def test_a_body_is_required_where_a_command_needs_one(document: dict[str, Any]) 
     assert optional == {
         "DELETE /chapters/{chapter_id}",
         "DELETE /series/{series_id}/publication",
+        "DELETE /admin/invitations/{invitation_id}",
         "DELETE /admin/roles/{role}",
         "POST /appeals/{appeal_id}/acceptance",
         "POST /chapters/{chapter_id}/approval",
