@@ -135,7 +135,7 @@ def _route(spec: CommandSpec) -> HTTPRouteHandler:
         security=SIGNED_IN,
         operation_class=documenting(
             takes=OF_COMMANDS,
-            gives={**WITH_POSITION, **WITH_LOCATION} if spec.new_id else WITH_POSITION,
+            gives={**WITH_POSITION, **WITH_LOCATION} if spec.status == 201 else WITH_POSITION,
             body_optional=_may_be_left_out(spec, body),
         ),
     )(_handler(spec, body))

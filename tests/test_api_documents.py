@@ -120,7 +120,7 @@ def test_a_site_that_is_not_ready_is_documented_as_what_it_says(document: dict[s
 
 
 UPLOADS = ("POST /series/{series_id}/chapters", "PUT /series/{series_id}/chapters")
-MAKING = {"POST /series", "POST /people", *UPLOADS}
+MAKING = {"POST /series", "POST /people", "POST /admin/invitations", *UPLOADS}
 """Commands whose answer says where what they made is found."""
 
 
@@ -145,11 +145,13 @@ def test_the_headers_of_commands_and_reads_are_documented(document: dict[str, An
             assert {"ETag"} <= told["304"] & told[success], name
             reads.add(name)
     declared = {f"{one.method} {one.path}" for one in COMMANDS.values() if one.method}
-    assert commands == declared | MAKING
-    assert reads == {f"GET {one.path}" for one in QUERIES.values()} | {IMAGES}
+    assert commands == declared | MAKING | PICTURES
+    assert reads == {f"GET {one.path}" for one in QUERIES.values()} | {IMAGES} | SHOWN
 
 
 IMAGES = "GET /chapters/{chapter_id}/images/{name}"
+PICTURES = {"PUT /me/avatar", "PUT /tenant/logo"}
+SHOWN = {"GET /people/{person_id}/avatar", "GET /tenant/logo"}
 
 
 def test_what_opens_an_image_and_parts_of_it_are_documented(document: dict[str, Any]) -> None:
