@@ -9,6 +9,7 @@ from msgspec import Struct
 from psycopg import AsyncConnection
 
 from projections.kernel import ReadModel
+from projections.outage import Outage
 
 WAIT_SECONDS = 5.0
 """How long a reader waits for a position, at most."""
@@ -73,6 +74,7 @@ class Positions:
                 raise PositionNotReached from None
 
     async def _follow(self) -> None:
+        outage = Outage(logger, "what is known of read models")
         while True:
             try:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
@@ -80,9 +82,10 @@ class Positions:
                     self._known.clear()  # a database that crashed may stand further back
                     while True:
                         await self._ask(connection)
+                        outage.ends()
                         await self._listen(connection)
-            except psycopg.OperationalError:
-                logger.warning("positions are not known for now", exc_info=True)
+            except psycopg.OperationalError as error:
+                outage.goes_on(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _ask(self, connection: AsyncConnection[Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import psycopg
 from psycopg import AsyncConnection
 
+from projections.outage import Outage
+
 CHECK_SECONDS = 1.0
 """How often the database is asked, in case a notification was lost."""
 
@@ -59,18 +61,20 @@ class Revocations:
         self._ended |= dict.fromkeys(session_ids, now)
 
     async def _follow(self) -> None:
+        outage = Outage(logger, "what is known of ended sessions")
         while True:
             try:
                 async with await AsyncConnection.connect(self._dsn, autocommit=True) as connection:
                     await connection.execute("LISTEN imprimatur_sessions")
                     await self._ask(connection, self._kept_seconds)
+                    outage.ends()
                     while True:
                         async for notification in connection.notifies(timeout=CHECK_SECONDS):
                             self.learn([notification.payload])
                         await self._ask(connection, OVERLAP_SECONDS)
                         self._drop_old()
-            except psycopg.OperationalError:
-                logger.warning("ends of sessions are not known for now", exc_info=True)
+            except psycopg.OperationalError as error:
+                outage.goes_on(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _ask(self, connection: AsyncConnection[Any], seconds: float) -> None:
