@@ -15,6 +15,7 @@ from tests.benchmarks.growing import growth
 from tests.benchmarks.ingesting import ingestion
 from tests.benchmarks.rebuilding import rebuild
 from tests.benchmarks.requests import cold, commands, hot, visible
+from tests.benchmarks.signing_in import signing_in
 from tests.database import Server
 
 FULL = Sizes(seconds=1.5, events=1_000_000, rebuilt=60_000, pages=16)
@@ -32,6 +33,7 @@ ROWS: dict[str, Callable[[Server, Sizes], Iterable[Figure]]] = {
     "ingestion": ingestion,
     "visible": visible,
     "growth": growth,
+    "signing-in": signing_in,
 }
 
 

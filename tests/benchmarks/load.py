@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from itertools import count, cycle
 from typing import Any, Self
 
@@ -39,6 +40,8 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._received = b""
         self._length = 0
+        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answer.cancel()  # nobody has asked yet
 
     @classmethod
     async def open(cls, port: int) -> Self:
@@ -51,8 +54,11 @@ class Connection(asyncio.Protocol):
 
     def ask(self, request: bytes) -> "asyncio.Future[Answer]":
         """Send a request; the future holds its answer, or Unexpected."""
-        self._answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._transport.write(request)
+        self._answer = asyncio.get_running_loop().create_future()
+        if self._transport.is_closing():  # which would swallow the request
+            self.connection_lost(None)
+        else:
+            self._transport.write(request)
         return self._answer
 
     def data_received(self, data: bytes) -> None:
@@ -67,7 +73,7 @@ class Connection(asyncio.Protocol):
             if received.startswith(SUCCESS):
                 self._answer.set_result(Answer(received[: self._body], received[self._body :]))
             else:
-                self._answer.set_exception(Unexpected(received[:500].decode()))
+                self._answer.set_exception(Unexpected(received.decode()))
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._answer.done():
@@ -134,9 +140,6 @@ def delays(port: int, command: bytes, query: bytes, per_second: int, seconds: fl
 async def _delays(
     port: int, command: bytes, query: bytes, per_second: int, seconds: float
 ) -> list[float]:
-    idle: asyncio.Queue[Connection] = asyncio.Queue()
-    for _ in range(CONNECTIONS):
-        idle.put_nowait(await Connection.open(port))
     found: list[float] = []
     numbers, token = count(time.time_ns()), NUMBER.encode()
 
@@ -150,11 +153,31 @@ async def _delays(
         found.append(time.perf_counter() - answered)
         idle.put_nowait(connection)
 
+    async with connected(port, CONNECTIONS) as idle:
+        await paced(follow, per_second, seconds)
+    return found
+
+
+@asynccontextmanager
+async def connected(port: int, number: int) -> AsyncGenerator[asyncio.Queue[Connection]]:
+    """Connections to take and to put back."""
+    opened = [await Connection.open(port) for _ in range(number)]
+    idle: asyncio.Queue[Connection] = asyncio.Queue()
+    for connection in opened:
+        idle.put_nowait(connection)
+    try:
+        yield idle
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+async def paced(
+    act: Callable[[], Coroutine[Any, Any, None]], per_second: int, seconds: float
+) -> None:
+    """Begin something at an even pace, however long each takes, and wait until all have ended."""
     begun = time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
         for number in range(round(per_second * seconds)):
             await asyncio.sleep(begun + number / per_second - time.perf_counter())
-            tasks.create_task(follow())
-    while not idle.empty():
-        idle.get_nowait().close()
-    return found
+            tasks.create_task(act())
