@@ -34,7 +34,7 @@ ATTEMPTS = 300
 READS = 200
 """A second, with the flood and without it."""
 
-WARM = 0.2
+WARM = 0.05
 """Seconds of the round that is not recorded."""
 
 LONGEST = 60.0
@@ -79,7 +79,7 @@ def signing_in(server: Server, sizes: Sizes) -> Iterator[Figure]:
             return Round(bare, quiet, reads(port, reading, seconds), flood.result())
 
         measure(WARM)
-        rounds = [measure(4 * sizes.seconds) for _ in range(ROUNDS)]
+        rounds = [measure(3 * sizes.seconds) for _ in range(ROUNDS)]
     yield _throughput(rounds)
     yield _slowest(rounds)
 
