@@ -12,6 +12,7 @@ from api.access import record_revocations
 from api.commands import SIGNED_IN, errors
 from api.documents import documenting
 from api.errors import Refusal
+from api.guards import attempt
 from api.identity import WITHOUT_SESSION, identity_of, viewer_of
 from api.onetime import LinkInvalid, MadeFor, Purpose
 from api.passwords import PasswordReplaced
@@ -142,7 +143,7 @@ async def opened_by(request: ApiRequest, purpose: Purpose, token: str) -> MadeFo
 async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -> None:
     site, who = site_of(request), identity_of(request)
     await viewer_of(request)
-    since = await own_password(site, who.person_id, data.current_password)
+    since = await own_password(request, data.current_password)
     try:
         replaced_at = await site.passwords.replace(who.person_id, data.password, since)
     except PasswordReplaced as error:
@@ -150,9 +151,11 @@ async def change_password(request: ApiRequest, data: JSONBody[PasswordChange]) -
     await _replaced(site, who, replaced_at, "password_changed")
 
 
-async def own_password(site: Site, person_id: str, password: str) -> datetime:
-    """Since when somebody's password is what they say it is."""
-    since = await site.passwords.matches(person_id, password)
+async def own_password(request: ApiRequest, password: str) -> datetime:
+    """Since when the password of who is signed in is what they say; wrong ones have to wait."""
+    person_id = identity_of(request).person_id
+    await attempt(request, f"{person_id}/password")
+    since = await site_of(request).passwords.matches(person_id, password)
     if since is None:
         raise Refusal(422, "current_password_wrong")
     return since
@@ -197,6 +200,7 @@ async def _replaced(site: Site, who: Identity, at: datetime, reason: EndReason) 
     """
     ended = await site.sessions.end_all(who.person_id, but=who.session_id)
     revoked = await site.api_tokens.revoke(who.person_id)
+    await site.one_time.void("password_reset", who.person_id)
     command = ReplacePassword(
         person_id=who.person_id, replaced_at=at, forgotten=reason == "password_reset"
     )

@@ -45,7 +45,7 @@ async def request_email(request: ApiRequest, data: JSONBody[AnotherEmail]) -> Re
     """Nobody learns here whether an address is somebody's: it gets a letter either way."""
     site, who = site_of(request), identity_of(request)
     await viewer_of(request)
-    await own_password(site, who.person_id, data.password)
+    await own_password(request, data.password)
     asking = RequestEmail(person_id=who.person_id, email=same_address(data.email))
     await site.bus.handle(asking, by_nobody(who.tenant))
     return Response(None, status_code=202)
@@ -64,7 +64,9 @@ async def request_email(request: ApiRequest, data: JSONBody[AnotherEmail]) -> Re
 async def confirm_email(request: ApiRequest, data: JSONBody[Answer]) -> None:
     made_for = await opened_by(request, "confirm_email", data.token)
     command = ConfirmEmail(person_id=made_for.id, emails=made_for.number)
-    await site_of(request).bus.handle(command, by_nobody(made_for.tenant))
+    site = site_of(request)
+    await site.bus.handle(command, by_nobody(made_for.tenant))
+    await site.one_time.void("password_reset", made_for.id)  # which the former address has
 
 
 HANDLERS: list[Any] = [request_email, confirm_email]

@@ -134,9 +134,9 @@ def _asking(scope: Scope) -> str:
 
 async def hold_back(request: ApiRequest) -> None:
     """Before somebody signs in: let whoever failed too often wait."""
-    if request.scope["path_template"] == LOGIN:
+    if request.scope["path_template"] == LOGIN and request.method != "OPTIONS":
         username = request.scope["state"][ACCOUNT] = (await request.json()).username
-        await attempt(request, username)
+        await attempt(request, username.lower())  # as an address is the same however it is spelt
 
 
 async def attempt(request: AnyRequest, account: str) -> None:
@@ -166,7 +166,7 @@ async def settle(message: Message, scope: Scope) -> None:
         return
     if message["status"] in (401, 422):
         await limits.failed(*attempts[-1])
-    elif message["status"] in (200, 204, 403):
+    elif message["status"] in (200, 202, 204, 403):
         for one in attempts:
             await limits.succeeded(*one)
 

@@ -129,7 +129,7 @@ async def switch(
 async def leave(request: ApiRequest, data: JSONBody[Leaving]) -> Response[None]:
     site, who = site_of(request), identity_of(request)
     await viewer_of(request)
-    await own_password(site, who.person_id, data.password)
+    await own_password(request, data.password)
     command = LeaveOrganisation(person_id=who.person_id, reason=data.reason)
     await site.bus.handle(command, by_nobody(who.tenant))
     ended = await site.sessions.end_all(who.person_id, who.tenant)

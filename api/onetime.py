@@ -35,6 +35,11 @@ _VOID: LiteralString = (
     " WHERE person_id = %s AND purpose = %s AND tenant = %s AND used_at IS NULL"
 )
 
+_VOID_ALL: LiteralString = (
+    "UPDATE people.one_time_tokens SET used_at = clock_timestamp()"
+    " WHERE person_id = %s AND purpose = %s AND used_at IS NULL"
+)
+
 Pool = AsyncConnectionPool[AsyncConnection[Any]]
 
 
@@ -86,6 +91,11 @@ class OneTimeTokens:
                 raise LinkInvalid
             await connection.execute(_VOID, (row[0], purpose, tenant))
         return MadeFor(*row)
+
+    async def void(self, purpose: Purpose, person_id: str) -> None:
+        """Let no letter of this kind to a person open anything any more, in no tenant."""
+        async with self._pool.connection() as connection:
+            await connection.execute(_VOID_ALL, (person_id, purpose))
 
 
 async def sweep_tokens(pool: Pool) -> None:

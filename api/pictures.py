@@ -92,6 +92,7 @@ PICTURE = {200: ResponseSpec(bytes, media_type=MEDIA_TYPE, generate_examples=Fal
 
 @put(
     f"{API}/me/avatar",
+    opt={"by_person": True},
     operation_id="changeAvatar",
     operation_class=documenting(takes=OF_COMMANDS, gives=WITH_POSITION, body=_body()),
     summary="Take another picture of oneself, of which the square in the middle is shown.",

@@ -10,7 +10,7 @@ from domain.kernel import Event
 from domain.people import AvatarChanged, Person
 from domain.tenancy import LogoChanged
 
-Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Meta(min_length=64, max_length=64, pattern=r"^[0-9a-f]{64}$(?!\n)")]
 
 LOGO = "logo"
 """The subject of an organisation's picture."""

@@ -20,7 +20,8 @@ Names = Annotated[
     Meta(max_length=50),
 ]
 Language = Annotated[
-    str, Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", max_length=20, examples=["en", "ky"])
+    str,
+    Meta(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$(?!\n)", max_length=20, examples=["en", "ky"]),
 ]
 Description = Annotated[str, Meta(max_length=5_000)]
 ChapterNumber = Annotated[float, Meta(ge=0, le=100_000)]

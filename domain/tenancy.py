@@ -14,14 +14,16 @@ MAIN = "main"
 Subdomain = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$",
+        pattern=r"^[a-z0-9](?:[a-z0-9-]{0,30}[a-z0-9])?$(?!\n)",
         max_length=32,
         description="Lower-case letters, digits and `-`",
     ),
 ]
-Colour = Annotated[str, Meta(pattern=r"^#[0-9a-f]{6}$", description="As in `#1b2a49`")]
-OrganisationName = Annotated[str, Meta(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f]*$")]
-RoleName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$", max_length=32)]
+Colour = Annotated[str, Meta(pattern=r"^#[0-9a-f]{6}$(?!\n)", description="As in `#1b2a49`")]
+OrganisationName = Annotated[
+    str, Meta(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f]*$(?!\n)")
+]
+RoleName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$(?!\n)", max_length=32)]
 
 Registration = Literal["open", "invited", "closed"]
 """Who may make an account: anybody, whoever was invited, or only an administrator for others."""

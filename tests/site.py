@@ -5,6 +5,7 @@ import re
 import select
 import socket
 import sys
+from collections import deque
 from collections.abc import Generator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta
@@ -55,6 +56,9 @@ REPORTED = ("catalogue.ChapterProcessed", "catalogue.ChapterRefused")
 """What a worker reports about an archive."""
 
 PAGE = (480, 400)
+
+MOST_BESIDE = 2
+"""Api processes that run beside a site's own."""
 
 
 class Person(Struct, frozen=True):
@@ -122,6 +126,7 @@ class Site:
         self._stack = stack
         self._numbers = count(1)
         self._people: dict[str, Person] = {}
+        self._beside = deque[Supervisor]()
         self.anonymous = self._client()
 
     def __getitem__(self, name: str) -> Person:
@@ -266,6 +271,9 @@ class Site:
         environment = environment_of(replace(self.settings, port=port, **settings))
         command = (sys.executable, "-m", "runtime.cli", "api")
         supervisor = Supervisor([Child("api", command, environment)])
+        while len(self._beside) >= MOST_BESIDE:  # or their connections would be too many
+            self._beside.popleft().stop()
+        self._beside.append(supervisor)
         self._stack.callback(supervisor.stop)
         supervisor.start()
         client = self._client(f"http://{self.settings.host}:{port}")

@@ -171,7 +171,14 @@ class Person(State):
                 return replace(self, ban=None)
             case PasswordChanged() | PasswordReset():
                 at = {event.replaced_at} if event.replaced_at else set[datetime]()
-                return replace(self, replaced=self.replaced | at, has_password=True)
+                # Who knew the password before may have asked for another address.
+                return replace(
+                    self,
+                    replaced=self.replaced | at,
+                    has_password=True,
+                    new_email="",
+                    emails=self.emails + bool(self.new_email),
+                )
             case PasswordResetRequested():
                 request = event.request_id or self.reset_request
                 return replace(self, reset_requests=self.reset_requests + 1, reset_request=request)

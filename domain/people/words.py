@@ -9,7 +9,7 @@ from domain.personal import Personal
 Username = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$",
+        pattern=r"^[a-z0-9](?:[a-z0-9._-]{0,30}[a-z0-9])?$(?!\n)",
         max_length=32,
         description="Lower-case letters, digits, `.`, `_` and `-`",
     ),
@@ -19,7 +19,7 @@ Username = Annotated[
 Email = Annotated[
     str,
     Meta(
-        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+$",
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+$(?!\n)",
         max_length=200,
     ),
 ]
