@@ -138,7 +138,7 @@ async def named(site: Site, name: str, tenant: str) -> str | None:
         claim = await site.bus.state(EmailClaim, same_address(name), tenant)
     else:
         claim = await site.bus.state(UsernameClaim, name, tenant)
-    return claim.person_id or None if claim else None
+    return (claim and claim.person_id) or None  # a claim that was released is nobody's
 
 
 async def record_start(

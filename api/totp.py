@@ -27,5 +27,5 @@ def step_of(code: str, secret: bytes, at: datetime) -> int | None:
 
 def uri_of(secret: bytes, account: str, issuer: str) -> str:
     """What an app takes the secret from, by a picture of it or a link."""
-    codes = TOTP(secret, DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303
+    codes = TOTP(secret, DIGITS, SHA1(), STEP_SECONDS)  # noqa: S303 as in step_of
     return codes.get_provisioning_uri(account, issuer).replace("+", "%20")  # some apps show the +
